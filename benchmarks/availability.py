@@ -1,0 +1,193 @@
+"""Availability under rollback: 100 level 2 rollbacks back and forth at 500 requests a second.
+
+A gateway and a client run as processes of their own; the client keeps its
+connections open, and judges every response against answers that were worked
+out aside (served, failed, mixed). "During" are the requests that were sent
+between a rollback's order and its end, "steady" all others: both are of one
+run, so whatever else the machine does is in both. The picture lays all
+rollbacks over each other, by the time since the route was switched.
+"""
+
+import sys
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Bar, Grid, Report, counted, finish, ms, options, percentile, tell
+from benchmarks.rollback import judged
+from benchmarks.rollback_found import Load
+from benchmarks.system import Production, ended, gateway, production, until
+from ebbtide.core.planner import Order
+from ebbtide.core.saga import Level
+from flows.order import carry_out
+from reference.ride_pricing.traffic import Served, Traffic
+
+PLOTS = Path(__file__).parent / "plots"
+_RATE = 500.0
+_CONNECTIONS = 32
+_PAUSE = 4.0
+"""Seconds between two rollbacks, in which the steady state is measured. Each begins with an empty
+cache: it takes that long until most answers come from it again."""
+_NINES = 0.99
+_AROUND = 1.0
+"""Seconds before and after a switch that the picture shows."""
+_BIN = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """When one rollback took place, in seconds since the epoch."""
+
+    began: float
+    switched: float
+    ended: float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    asked = options(__doc__, argv)
+    report = measure(asked.quick, counted(asked, 10, 100))
+    return finish(report, asked.json)
+
+
+def measure(quick: bool, rounds: int) -> Report:
+    with production() as made, gateway(made):
+        for name in ("v1", "v2"):
+            made.promote(name)
+        tell(f"{rounds} rollbacks at {_RATE:.0f} requests a second")
+        found, served = _back_and_forth(made, rounds)
+    return _report(found, served, quick)
+
+
+def _back_and_forth(made: Production, rounds: int) -> tuple[list[Rollback], list[Served]]:
+    workspace, found = made.workspace, []
+    riders = Traffic(
+        made.url,
+        questions=workspace.questions,
+        expected=workspace.expected,
+        out=made.folder / "aside/availability.jsonl",
+        rate=_RATE,
+        connections=_CONNECTIONS,
+    )
+    with riders:
+        until(lambda: len(riders.served()) > 2 * _RATE, "the client to ask")
+        for n in range(rounds + 1):
+            one = _one(made, ("v1", "v2")[n % 2])
+            found += [one] if n else []  # the first also pays for what this process imports
+            made.lift_quarantine()
+            time.sleep(_PAUSE)
+        return found, riders.stop()
+
+
+def _one(made: Production, to: str) -> Rollback:
+    began = time.time()
+    saga = ended(
+        carry_out(made.world, Order(Level.SYSTEM, by="benchmark", to=made.releases[to].id))
+    )
+    steps = {step.name: step for step in made.world.journal.steps(saga.id)}
+    switched = steps["route.switch"].done_at
+    if switched is None:
+        raise RuntimeError("the saga says that it has ended, but not when the route was switched")
+    return Rollback(began, switched, time.time())
+
+
+def _report(found: Sequence[Rollback], served: Sequence[Served], quick: bool) -> Report:
+    first = found[0].began
+    counted = [each for each in served if each.at >= first]
+    load, inside = judged(counted), _during(found, counted)
+    during = [each.seconds for each, switching in zip(counted, inside, strict=True) if switching]
+    steady = [
+        each.seconds for each, switching in zip(counted, inside, strict=True) if not switching
+    ]
+    report = Report("availability", __doc__ or "", quick)
+    report.grids = [_requests(load, len(found)), _latencies(during, steady)]
+    report.bars = [
+        Bar("failed requests", load.failed, 0),
+        Bar("mixed requests", load.mixed, 0),
+        Bar("requests a second", load.per_second, 0.95 * _RATE, at_least=True),
+        Bar(
+            "p99 during a rollback / p99 of the steady state",
+            percentile(during, _NINES) / percentile(steady, _NINES),
+            2.0,
+        ),
+    ]
+    report.figures = {"rollbacks": len(found), "requests": load.requests, "during": len(during)}
+    if not quick:
+        report.plot = "availability.png"
+        _draw(found, counted, PLOTS / report.plot)
+    return report
+
+
+def _during(found: Sequence[Rollback], served: Sequence[Served]) -> list[bool]:
+    """For each request, whether it was sent while a rollback was under way."""
+    begins = [each.began for each in found]
+    places = [bisect_right(begins, each.at) - 1 for each in served]
+    return [
+        place >= 0 and each.at <= found[place].ended
+        for place, each in zip(places, served, strict=True)
+    ]
+
+
+def _requests(load: Load, rollbacks: int) -> Grid:
+    row = (
+        str(rollbacks),
+        f"{load.requests:,}",
+        f"{load.per_second:.0f}",
+        f"{load.cached / max(1, load.requests):.0%}",
+        str(load.failed),
+        f"{load.mixed} {load.why}".strip(),
+    )
+    columns = ("rollbacks", "requests", "a second", "cached", "failed", "mixed")
+    return Grid("What the client saw, by its own judgement", columns, (row,))
+
+
+def _latencies(during: Sequence[float], steady: Sequence[float]) -> Grid:
+    rows = tuple(
+        (name, f"{len(values):,}", *(ms(percentile(values, share)) for share in (0.5, _NINES, 1.0)))
+        for name, values in (("steady", steady), ("during a rollback", during))
+    )
+    return Grid("Latency", ("", "requests", "median ms", "p99 ms", "max ms"), rows)
+
+
+def _draw(found: Sequence[Rollback], served: Sequence[Served], to: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    bins = _binned(found, served)
+    moments = sorted(bins)
+    figure, panel = pyplot.subplots(figsize=(9, 3.6))
+    for share, name in ((0.5, "median"), (_NINES, "p99")):
+        values = [percentile(bins[moment], share) * 1e3 for moment in moments]
+        panel.plot([moment * _BIN for moment in moments], values, label=name)
+    panel.axvline(0, color="grey", linestyle="--", linewidth=1)
+    panel.set(
+        xlabel="seconds since the route was switched",
+        ylabel="latency, ms",
+        yscale="log",
+        title=f"{len(found)} rollbacks of level 2, {len(served):,} requests",
+    )
+    panel.legend()
+    to.parent.mkdir(exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(to, dpi=120)
+    pyplot.close(figure)
+
+
+def _binned(found: Sequence[Rollback], served: Sequence[Served]) -> dict[int, list[float]]:
+    """Seconds of the requests around the switches, by their place in time, in bins."""
+    bins: dict[int, list[float]] = {}
+    switches: Any = [each.switched for each in found]
+    for each in served:
+        place = bisect_right(switches, each.at + _AROUND) - 1
+        since = each.at - switches[place] if place >= 0 else _AROUND + 1
+        if abs(since) <= _AROUND:
+            bins.setdefault(int(since // _BIN), []).append(each.seconds)
+    return bins
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+"""ebbtide rolls a whole AI system back after a bad deployment."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,5 @@
+"""`python -m ebbtide`."""
+
+from ebbtide.entrypoints.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The outside world, one vendor a file. Heavy imports stay inside functions."""

@@ -1,0 +1,1 @@
+"""What is there already, for a system file that has yet to be written."""

@@ -1,0 +1,1 @@
+"""Folders and links that survive a crash, and are what they were when they were made."""

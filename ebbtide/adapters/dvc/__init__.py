@@ -1,0 +1,1 @@
+"""Features that a DVC pipeline makes."""

@@ -1,0 +1,47 @@
+"""What a commit's pipeline would make an output of, if it ran: dvc.lock need not be there."""
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from ebbtide.adapters.dvc.definition import Apart, definition, inputs_of, placed, values_of
+from ebbtide.adapters.dvc.lock import is_code, maker_of, opened, upstream
+from ebbtide.adapters.git.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The stages that make one output, as one commit has them."""
+
+    stage: str
+    """The stage that makes it, addressed as for `dvc repro` in the repository's folder."""
+    digest: str
+    """Digest of the commands, parameters and code; what was set apart is left out."""
+    inputs: str
+    """Digest of the data that DVC tracks and no stage makes."""
+    values: Mapping[str, Mapping[str, Any]]
+    """What was set apart: values by params file and dotted key."""
+
+
+def read_pipeline(repository: Repository, commit: str, out: str, apart: Apart) -> Pipeline:
+    """The pipeline of an output at a commit. No dvc.lock is needed, and no cache.
+
+    Raises `Unknown` where no stage makes the output, `BadConfiguration` where a
+    parameter that is set apart is not there, or no stage depends on it: the
+    pipeline would run without noticing its new value.
+    """
+    prefix = repository.run("rev-parse", "--show-prefix").decode().strip()
+    root = posixpath.join("/", prefix)
+    wanted = posixpath.join(root, PurePosixPath(out).as_posix())
+    with opened(repository, commit, root) as repo:
+        stage, _ = maker_of(repo, wanted, commit, out)
+        stages = upstream(repo, stage)
+        code = {each: [dep for dep in each.deps if is_code(repo, dep)] for each in stages}
+        return Pipeline(
+            stage=f"{posixpath.relpath(stage.dvcfile.path, root)}:{stage.name}",
+            digest=definition(code, placed(apart, root)),
+            inputs=inputs_of(repo, stages),
+            values=values_of(repo, stages, apart, root, commit),
+        )

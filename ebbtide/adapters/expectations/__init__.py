@@ -1,0 +1,1 @@
+"""Suites of expectations for data and features, checked by Great Expectations."""

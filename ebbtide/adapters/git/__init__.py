@@ -1,0 +1,1 @@
+"""What is versioned in git: configuration, infrastructure, manifests of a GitOps repository."""

@@ -1,0 +1,1 @@
+"""One file for each revision, `r<revision>_<what it does>.py`."""

@@ -1,0 +1,1 @@
+"""The replicas that serve a system, over HTTP."""

@@ -1,0 +1,1 @@
+"""How much two samples differ."""

@@ -1,0 +1,1 @@
+"""The system file, and what it may name."""

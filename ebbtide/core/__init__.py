@@ -1,0 +1,1 @@
+"""What ebbtide is about, without any vendor: releases, sagas, gates, planning."""

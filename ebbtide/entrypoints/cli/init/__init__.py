@@ -1,0 +1,1 @@
+"""`ebbtide init`: from what is there to a system file."""

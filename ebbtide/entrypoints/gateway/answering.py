@@ -1,0 +1,97 @@
+"""What becomes of one request: asked, cached, logged, counted."""
+
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+
+from ebbtide.adapters.loading.release import BadAnswer, BadQuestion, LoadedRelease
+from ebbtide.entrypoints.gateway import protocol
+from ebbtide.entrypoints.gateway.cache_guard import GuardedCache
+from ebbtide.entrypoints.gateway.predictions_log import PredictionsLog, Served
+from ebbtide.entrypoints.gateway.protocol import Refusal
+from ebbtide.entrypoints.gateway.replica import Live
+from ebbtide.entrypoints.gateway.warm import Warm
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    body: bytes
+    cache: str
+    """`hit`, `miss` or `off`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """The live path. Runs in the release's own threads."""
+
+    cache: GuardedCache
+    log: PredictionsLog | None
+    replica: str
+
+    def live(self, live: Live, content_type: str, body: bytes, *, fresh: bool) -> Reply:
+        """Answer from one live release, its cache included; `fresh` goes past the cache.
+
+        Predictions are cached by request: the same bytes are the same question.
+        A canonical form would lose the order of columns, which a model without
+        a signature goes by.
+        """
+        started = time.perf_counter()
+        kind = protocol.media_type(content_type)
+        key = "" if fresh else _key(kind, body)
+        found = self.cache.get(live.token, key) if key else None
+        made = found or ask(live.warm, kind, body)
+        if key and not found:
+            self.cache.put(live.token, key, made)
+        cached = "hit" if found else "off" if fresh or not self.cache.up else "miss"
+        self._keep(live, body, made, time.perf_counter() - started, cached == "hit")
+        return Reply(made, cached)
+
+    def _keep(self, live: Live, body: bytes, made: bytes, seconds: float, cached: bool) -> None:
+        if self.log is not None:
+            at, ms = time.time(), seconds * 1000
+            row = Served(at, live.release, live.epoch, self.replica, body, made, ms, cached)
+            self.log.add(row)
+
+
+def aside(warm: Warm, content_type: str, body: bytes) -> Reply:
+    """Answer from a release that is not live: nothing is cached, logged or counted."""
+    return Reply(ask(warm, protocol.media_type(content_type), body), "off")
+
+
+def ask(warm: Warm, kind: str, body: bytes) -> bytes:
+    """A response's body. Raises a `Refusal` for whatever goes wrong."""
+    loaded = warm.loaded
+    question = protocol.parse(kind, body, loaded.schema, warm.columns)
+    try:
+        return protocol.render(loaded.answer(question.rows, question.params))
+    except BadQuestion as fault:
+        raise Refusal(400, "INVALID_PARAMETER_VALUE", str(fault)) from fault
+    except BadAnswer as fault:
+        _log.error("%s", fault)
+        raise Refusal(500, "INTERNAL_ERROR", str(fault), "answer") from fault
+    except (Exception, SystemExit) as fault:
+        raise _failed(loaded, fault) from fault
+
+
+def _failed(loaded: LoadedRelease, fault: BaseException) -> Refusal:
+    """As MLflow's server has it, a prediction that raises is a bad request: the rows
+    may not suit the model. The metrics tell it from a body that cannot be read."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(fault, MlflowException):
+        return protocol.from_mlflow(fault, "prediction")
+    _log.error("release %s: %r", loaded.release_id[:12], fault, exc_info=fault)
+    return Refusal(
+        400,
+        "BAD_REQUEST",
+        "Encountered an unexpected error while evaluating the model. Verify that the serialized"
+        f" input Dataframe is compatible with the model for inference. {type(fault).__name__}",
+        "prediction",
+    )
+
+
+def _key(kind: str, body: bytes) -> str:
+    return hashlib.sha256(kind.encode() + b"\0" + body).hexdigest()

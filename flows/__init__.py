@@ -1,0 +1,1 @@
+"""What a person, a machine or a schedule starts."""

@@ -1,0 +1,1 @@
+"""Systems that ebbtide is shown, tested and drilled on."""

@@ -1,0 +1,1 @@
+"""The incidents that can be played, one module for each."""

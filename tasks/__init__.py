@@ -1,0 +1,1 @@
+"""Compensatable tasks: one file for each layer or projection."""
