@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import Any
 
+from httpx import Response
 from prefect import Flow, State
+from prefect.context import AsyncClientContext
 from prefect.events.worker import EventsWorker
 from prefect.settings import (
     PREFECT_API_REQUEST_TIMEOUT,
@@ -41,8 +43,12 @@ _BEGINS_WITHIN = 5.0
 """Seconds until the saga goes without Prefect. Creating a flow run takes 0.2."""
 _REPORTS_WITHIN = 3.0
 """Seconds that Prefect gets for the final state, once the saga is closed."""
+_BUSY = 503
+"""What Prefect's server answers while its database is locked by the events of another run."""
+_AGAIN_AFTER = 0.2
+"""Seconds until a busy server is asked once more. By itself, Prefect's client waits 2, then 4."""
 _IMPATIENT = {
-    PREFECT_CLIENT_MAX_RETRIES: 1,
+    PREFECT_CLIENT_MAX_RETRIES: 5,
     PREFECT_API_REQUEST_TIMEOUT: 5.0,
     # A request more before the first step, and one before each where that fails.
     PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
@@ -118,7 +124,10 @@ class _Attempt:
 
     async def _state(self, flow: Flow[..., Coroutine[Any, Any, State[Any]]]) -> object:
         order = self.order
-        return await flow(self.world.system, order.to, order.reason, order.by, return_state=True)
+        asked = (self.world.system, order.to, order.reason, order.by)
+        # The flow takes the client that it finds.
+        async with AsyncClientContext(httpx_settings={"event_hooks": {"response": [_ask_again]}}):
+            return await flow(*asked, return_state=True)
 
     async def _body(self, system: str, to: str, reason: str, ordered_by: str) -> State[Any]:
         return await follow(lambda: self.world, lambda _: self.order, run=self._run, stop=self.stop)
@@ -137,6 +146,12 @@ class _Attempt:
             raise
         self.ended.set_result(saga)
         return saga
+
+
+async def _ask_again(answer: Response) -> None:
+    """Have a busy server asked again soon, as if it had said so itself."""
+    if answer.status_code == _BUSY:
+        answer.headers.setdefault("Retry-After", str(_AGAIN_AFTER))
 
 
 def _both(one: events.Observer, other: events.Observer) -> events.Observer:

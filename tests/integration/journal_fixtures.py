@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,34 @@ GOLDEN = Golden(({"zone": 4, "hour": 8},), (12.25,))
 Sql = Callable[..., list[tuple[Any, ...]]]
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of a database that lives as long as the tests."""
+@contextmanager
+def database_of_its_own() -> Iterator[str | None]:
+    """The URL of a PostgreSQL database for as long as the block; None where there is no server."""
     import psycopg
 
     try:
         server = psycopg.connect(SERVER, autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError as fault:
+    except psycopg.OperationalError:
         if os.environ.get("CI") == "true":
             raise
-        pytest.skip(f"no PostgreSQL at {SERVER.rpartition('@')[2]}: {fault}")
+        yield None
+        return
     name = f"ebbtide_test_{uuid.uuid4().hex}"
-    server.execute(f'CREATE DATABASE "{name}"')
-    yield SERVER.rpartition("/")[0] + f"/{name}"
-    server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-    server.close()
+    with server:
+        server.execute(f'CREATE DATABASE "{name}"')
+        try:
+            yield SERVER.rpartition("/")[0] + f"/{name}"
+        finally:
+            server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a database that lives as long as the tests."""
+    with database_of_its_own() as url:
+        if url is None:
+            pytest.skip(f"no PostgreSQL at {SERVER.rpartition('@')[2]}")
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

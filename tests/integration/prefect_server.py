@@ -8,8 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx
 
@@ -34,9 +37,10 @@ class Prefect:
     def start(self, deployment: str, **parameters: Any) -> str:
         """Start a deployment as the UI's button does; the id of its flow run."""
         found = self.get(f"/deployments/name/{deployment}/{deployment}")
+        # With the key, asking again where no answer came starts nothing twice.
+        asked = {"state": {"type": "SCHEDULED"}, "idempotency_key": str(uuid4())}
         run = self.post(
-            f"/deployments/{found['id']}/create_flow_run",
-            {"parameters": parameters, "state": {"type": "SCHEDULED"}},
+            f"/deployments/{found['id']}/create_flow_run", asked | {"parameters": parameters}
         )
         return str(run["id"])
 
@@ -75,8 +79,11 @@ class Prefect:
 
     def _ask(self, method: str, path: str, **how: Any) -> Any:
         def look() -> httpx.Response | None:
-            answer = httpx.request(method, self.url + path, timeout=30, trust_env=False, **how)
-            # SQLite is busy with the events of the run before.
+            # On SQLite, the events of the run before may lock the server up for a minute.
+            try:
+                answer = httpx.request(method, self.url + path, timeout=30, trust_env=False, **how)
+            except httpx.TimeoutException:
+                return None
             return None if answer.status_code == 503 else answer
 
         answer = self.until(look, f"{path} answers")
@@ -113,10 +120,17 @@ class Prefect:
 
 
 @contextmanager
-def prefect_with_everything_deployed(folder: Path, systems: Path) -> Iterator[Prefect]:
-    """A server of its own on a free port, with a worker that knows the systems of a folder."""
+def prefect_with_everything_deployed(
+    folder: Path, systems: Path, database: str = ""
+) -> Iterator[Prefect]:
+    """A server of its own on a free port, with a worker that knows the systems of a folder.
+
+    `database`: the URL of the server's own; else it makes a file of SQLite's, as it does unasked.
+    """
     url = f"http://127.0.0.1:{_free_port()}/api"
     environment = _environment(folder, url) | {"EBBTIDE_SYSTEMS": str(systems)}
+    if database:
+        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
     with ExitStack() as stack:
         port = url.removesuffix("/api").rpartition(":")[2]
         serve = ["server", "start", "--host", "127.0.0.1", "--port", port]
@@ -128,6 +142,56 @@ def prefect_with_everything_deployed(folder: Path, systems: Path) -> Iterator[Pr
         stack.enter_context(_running("worker", work, folder, environment))
         prefect.run("deploy", "--all")
         yield prefect
+
+
+@contextmanager
+def busy_at_first(url: str, times: int) -> Iterator[str]:
+    """Before a server, one that answers so many requests as if the database were locked.
+
+    Task runs are told over a websocket, which does not come through here.
+    """
+    left = [503] * times
+
+    class Before(BaseHTTPRequestHandler):
+        def _pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.path != "/api/health" and left:
+                self._answer(left.pop(), b"{}")
+                return
+            sent = {"Content-Type": self.headers.get("Content-Type") or "application/json"}
+            asked = url.removesuffix("/api") + self.path
+            answer = httpx.request(
+                self.command, asked, content=body, headers=sent, timeout=60, trust_env=False
+            )
+            self._answer(answer.status_code, answer.content)
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self._pass_on()
+
+        def do_POST(self) -> None:
+            self._pass_on()
+
+        def do_PATCH(self) -> None:
+            self._pass_on()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Before) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/api"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager
@@ -148,7 +212,7 @@ def _running(
         finally:
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(2)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

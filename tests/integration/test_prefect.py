@@ -22,13 +22,18 @@ from ebbtide.core.planner import Order
 from ebbtide.core.recording import record, resolve
 from ebbtide.core.saga import Level, SagaState
 from flows.order import carry_out, plan
+from tests.integration.journal_fixtures import database_of_its_own
 from tests.integration.outputs_fixtures import (  # noqa: F401 - fixtures
     QUOTES,
     Filed,
     filed,
     with_file,
 )
-from tests.integration.prefect_server import Prefect, prefect_with_everything_deployed
+from tests.integration.prefect_server import (
+    Prefect,
+    busy_at_first,
+    prefect_with_everything_deployed,
+)
 
 # ruff: noqa: F811 - pytest's way to ask for a fixture
 
@@ -52,8 +57,12 @@ def systems(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prefect(systems: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    with prefect_with_everything_deployed(tmp_path_factory.mktemp("prefect"), systems) as prefect:
-        yield prefect
+    """On PostgreSQL where there is one: on SQLite, its server may lock itself up for a minute."""
+    folder = tmp_path_factory.mktemp("prefect")
+    with database_of_its_own() as url:
+        database = url.replace("postgresql", "postgresql+asyncpg", 1) if url else ""
+        with prefect_with_everything_deployed(folder, systems, database) as prefect:
+            yield prefect
 
 
 class Small:
@@ -255,11 +264,13 @@ print(json.dumps({"was_up": was_up, "state": saga.state, "saw": seen.count("Step
 """
 
 
-def _from_a_command_line(prefect: Prefect, small: Small, kill_after: str = "") -> dict[str, Any]:
+def _from_a_command_line(
+    prefect: Prefect, small: Small, kill_after: str = "", url: str = ""
+) -> dict[str, Any]:
     arguments = [small.name, str(small.systems), str(prefect.server.pid), kill_after]
     ended = subprocess.run(
         [sys.executable, "-c", FROM_A_COMMAND_LINE, *arguments],
-        env=prefect.environment,
+        env=prefect.environment | ({"PREFECT_API_URL": url} if url else {}),
         capture_output=True,
         text=True,
         timeout=90,
@@ -276,6 +287,15 @@ def test_a_command_line_is_shown_as_a_flow_run_too(prefect: Prefect, small: Smal
     runs = prefect.post("/flow_runs/filter", {"flow_runs": {"name": {"like_": small.name}}})
     assert [(run["state_name"], run["deployment_id"]) for run in runs] == [("RolledBack", None)]
     assert small.live() == "cap: 1"
+
+
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(prefect: Prefect, small: Small) -> None:
+    with busy_at_first(prefect.url, times=2) as url:
+        told = _from_a_command_line(prefect, small, url=url)
+
+    assert told["state"] == "completed"
+    runs = prefect.post("/flow_runs/filter", {"flow_runs": {"name": {"like_": small.name}}})
+    assert [run["state_name"] for run in runs] == ["RolledBack"]
 
 
 def test_a_saga_goes_on_though_the_server_dies_in_its_middle(
