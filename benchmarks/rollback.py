@@ -214,13 +214,14 @@ def bare(
 def by_hand(
     made: Production, runbook: Runbook, rounds: int
 ) -> tuple[list[float], Mapping[str, list[float]]]:
-    """The runbook by turns to both releases; no other load than the gateway's."""
+    """The runbook by turns to both releases, while the client asks the gateway as under the sagas."""
     found, commands = [], defaultdict[str, list[float]](list)
     names = ("v1", "v2") if made.live() == made.releases["v2"].id else ("v2", "v1")
-    for n in range(rounds):
-        found.append(runbook.roll_back(made.releases[names[n % 2]]))
-        for name, took in runbook.took.items():
-            commands[name].append(took)
+    with riding(made):
+        for n in range(rounds):
+            found.append(runbook.roll_back(made.releases[names[n % 2]]))
+            for name, took in runbook.took.items():
+                commands[name].append(took)
     return found, commands
 
 

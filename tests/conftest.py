@@ -1,5 +1,6 @@
 """Systems for tests: one in memory, and the reference system on real stores."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from ebbtide.core.release import Release
 from ebbtide.core.saga import Level, Saga
 from ebbtide.testing import FakeWorld, fake_world
 from flows.order import carry_out
+from tests.memory import folder_in_memory
 from tests.once import shared_by_workers
 from tests.ride_pricing import Built, Running, built_once, running
 
@@ -35,6 +37,19 @@ _LONGEST = (
     "integration/",
 )
 """What begins first, so that no worker is left alone with a long file at the end."""
+
+
+def pytest_configure() -> None:
+    """Have pytest put `tmp_path` and its like into memory."""
+    if memory := folder_in_memory():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One more than there are cores: a third of the time, a worker waits for another process."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

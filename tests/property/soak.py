@@ -16,6 +16,7 @@ from time import monotonic
 
 from ebbtide.core.saga import Level, SagaState
 from ebbtide.testing.invariants import LAWS
+from tests.memory import folder_in_memory
 from tests.property.tally import Broken, Tally
 from tests.property.trials import Pick, Trials
 
@@ -64,7 +65,7 @@ def run(seed: int, trials: int, tally: Tally, *, show: bool = False) -> list[str
     """One run. The names of what does not hold; it ends at the first."""
     random = Random(seed)
     weights, things = zip(*CHANCES, strict=True)
-    with tempfile.TemporaryDirectory(prefix="ebbtide-soak-", dir=memory()) as folder:
+    with tempfile.TemporaryDirectory(prefix="ebbtide-soak-", dir=folder_in_memory()) as folder:
         system = Trials(Path(folder), tally)
         try:
             for thing in random.choices(things, weights, k=trials):
@@ -107,11 +108,6 @@ def _count(tally: Tally, level: Level | None, state: SagaState) -> int:
 def _bound(sagas: int) -> str:
     """Exact binomial: 0 of n broken leaves at most 1 - 0.05 ** (1 / n), with 95 % confidence."""
     return f"0 of {sagas}: fails in {1 - 0.05 ** (1 / sagas):.3%} or less" if sagas else ""
-
-
-def memory() -> str | None:
-    """A folder in memory, where there is one: deaths in process need no disk."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def _options() -> argparse.Namespace:

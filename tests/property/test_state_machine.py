@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from ebbtide.core.engine import Engine
+from tests.memory import folder_in_memory
 from tests.property import soak
 from tests.property.tally import Tally
 from tests.property.trials import Pick, Trials
@@ -27,7 +28,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._folder = tempfile.TemporaryDirectory(prefix="ebbtide-", dir=soak.memory())
+        self._folder = tempfile.TemporaryDirectory(prefix="ebbtide-", dir=folder_in_memory())
         self.system = Trials(Path(self._folder.name), self.tally)
 
     def teardown(self) -> None:
