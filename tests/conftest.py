@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,12 @@ class Fakes:
         route = self.world.journal.route(self.world.system)
         return route.release if route else ""
 
+    def expire(self) -> None:
+        """Let the lease of an open saga run out, as 15 silent seconds would."""
+        path = self.world.journal._database.url.database  # type: ignore[attr-defined]  # the adapter's own
+        with closing(sqlite3.connect(path)) as journal, journal:
+            journal.execute("UPDATE sagas SET lease_until = 1 WHERE state = 'open'")
+
 
 @pytest.fixture
 def make_fakes(tmp_path: Path) -> Callable[..., Fakes]:
@@ -92,12 +100,17 @@ def make_fakes(tmp_path: Path) -> Callable[..., Fakes]:
 
 @pytest.fixture(scope="session")
 def promoted_journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return promoted_in(tmp_path_factory.mktemp("promoted"))
+
+
+def promoted_in(folder: Path, prepare: Callable[[FakeWorld], None] = lambda _: None) -> Path:
     """The journal of a system whose good release was promoted, then the bad one."""
-    folder = tmp_path_factory.mktemp("promoted")
-    made = _recorded(fake_world(folder))
+    world = fake_world(folder)
+    prepare(world)
+    made = _recorded(world)
     assert made.promote(made.good).state == "completed"
     assert made.promote(made.bad).state == "completed"
-    made.world.journal.close()
+    world.journal.close()
     return folder / "journal.db"
 
 
@@ -107,10 +120,13 @@ def fakes(promoted_journal: Path, tmp_path: Path) -> Fakes:
     return fakes_in(tmp_path, promoted_journal)
 
 
-def fakes_in(folder: Path, promoted_journal: Path) -> Fakes:
-    """A system in memory of its own, as the promotions left it."""
+def fakes_in(
+    folder: Path, promoted_journal: Path, prepare: Callable[[FakeWorld], None] = lambda _: None
+) -> Fakes:
+    """A system in memory of its own, as the promotions left it; `prepare` as they had it."""
     shutil.copy(promoted_journal, folder)
     world = fake_world(folder)
+    prepare(world)
     good, bad = _releases(world)
     for layer, adapter in world.layers.items():
         adapter.meddle("main", bad.pin(layer, "main"))

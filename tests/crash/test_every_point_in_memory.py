@@ -4,7 +4,6 @@ Here the process "dies" by an exception that nothing catches, on the fakes and a
 real journal: fast enough for every point of every level, twice.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def test_it_ends_at_the_source_or_the_target_wherever_it_dies(
     for point in points:
         system = fresh()
         _die(system, deaths, level, point, failing)
-        _expire(system)
+        system.expire()
         saga = _recovered(system)
         _judge(system, saga, point)
 
@@ -73,7 +72,7 @@ def test_it_may_die_again_while_it_is_recovered(
     first = "route.switch/do/effect-done"
     system = fresh()
     _die(system, deaths, level, first)
-    _expire(system)
+    system.expire()
     deaths.passed.clear()
     _recovered(system)
     undoing = [point for point in deaths.passed if "/undo/" in point]
@@ -81,11 +80,11 @@ def test_it_may_die_again_while_it_is_recovered(
     for second in undoing:
         system = fresh()
         _die(system, deaths, level, first)
-        _expire(system)
+        system.expire()
         deaths.at = second
         with pytest.raises(Died):
             _recovered(system)
-        _expire(system)
+        system.expire()
         _judge(system, _recovered(system), f"{first}, then {second}")
 
 
@@ -99,7 +98,7 @@ def test_who_is_alive_is_not_recovered(fakes: Fakes, deaths: Deaths) -> None:
 
 def test_a_new_order_names_the_dead_saga_and_the_remedy(fakes: Fakes, deaths: Deaths) -> None:
     _die(fakes, deaths, Level.SYSTEM, "route.switch/do/effect-done")
-    _expire(fakes)
+    fakes.expire()
     with pytest.raises(SagaOpen, match="ebbtide recover fake"):
         carry_out(fakes.world, fakes.order(Level.SYSTEM))
 
@@ -108,7 +107,7 @@ def test_another_versions_plan_is_left_alone(
     fakes: Fakes, deaths: Deaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _die(fakes, deaths, Level.SYSTEM, "route.switch/do/effect-done")
-    _expire(fakes)
+    fakes.expire()
     fewer = tuple(row for row in levels.STEPS if row.name != "model.repoint_alias")
     monkeypatch.setattr("flows.unfinished.STEPS", fewer)
     with pytest.raises(PlanChanged, match=r"model.repoint_alias.*ebbtide 0"):
@@ -121,11 +120,11 @@ def test_after_too_many_deaths_a_person_is_asked_and_may_finish_it(
 ) -> None:
     _die(fakes, deaths, Level.SYSTEM, "route.switch/do/effect-done")
     for _ in range(4):
-        _expire(fakes)
+        fakes.expire()
         deaths.at = "route.switch/undo/intent-written"
         with pytest.raises(Died):
             _recovered(fakes)
-    _expire(fakes)
+    fakes.expire()
     halted = _recovered(fakes)
     assert halted.state is SagaState.NEEDS_HUMAN
     assert "take back route.switch" in halted.left
@@ -198,14 +197,6 @@ def _die(system: Fakes, deaths: Deaths, level: Level, point: str, failing: bool 
     deaths.at = point
     with pytest.raises(Died):
         _run(_ready(system, level, failing), level)
-
-
-def _expire(system: Fakes) -> None:
-    """Let the lease run out, as 15 silent seconds would."""
-    path = system.world.journal._database.url.database  # type: ignore[attr-defined]  # the adapter's own
-    with sqlite3.connect(path) as journal:
-        journal.execute("UPDATE sagas SET lease_until = 1 WHERE state = 'open'")
-    journal.close()
 
 
 def _recovered(system: Fakes) -> Saga:
