@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from ebbtide.core.checks import Check
 from ebbtide.core.effects import State
 from ebbtide.core.errors import Conflict, Refused
 from ebbtide.core.giving_up import give_up, propose
-from ebbtide.core.readiness import Check, examine
+from ebbtide.core.readiness import examine
 from ebbtide.core.saga import Level, SagaState
 from flows.levels import STEPS
 from flows.unfinished import finish

@@ -15,11 +15,12 @@ from deltalake import DeltaTable, write_deltalake
 from ebbtide.adapters.delta.leased import LeasedTables
 from ebbtide.adapters.disk.files import publish_tree
 from ebbtide.adapters.disk.keeping import KeptByDigest, remove, size
+from ebbtide.core.checks import State
 from ebbtide.core.errors import Conflict, NotRestorable, PlanChanged, SagaOpen
 from ebbtide.core.giving_up import Cleared, give_up, propose
 from ebbtide.core.planner import Order
 from ebbtide.core.ports import World
-from ebbtide.core.readiness import State, examine
+from ebbtide.core.readiness import examine
 from ebbtide.core.recording import record, resolve
 from ebbtide.core.release import Pin, Release
 from ebbtide.core.retention import (

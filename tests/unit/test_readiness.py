@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from ebbtide.core.checks import Check, State, looked
 from ebbtide.core.errors import Refused, Unreachable
-from ebbtide.core.readiness import Check, Readiness, State, Works, examine, looked
+from ebbtide.core.readiness import Readiness, Works, examine
 from ebbtide.core.recording import record, resolve
 from ebbtide.core.release import Pin
 from ebbtide.core.saga import Level

@@ -17,8 +17,9 @@ from ebbtide.entrypoints.cli import options as opt
 
 if TYPE_CHECKING:
     from ebbtide.adapters.system.file import SystemFile
+    from ebbtide.core.checks import Check
     from ebbtide.core.ports import World
-    from ebbtide.core.readiness import Check, LevelReadiness, Readiness
+    from ebbtide.core.readiness import LevelReadiness, Readiness
 
 _AT_ONCE = 4
 """Systems that are looked at side by side: a store that is away costs seconds."""
@@ -92,7 +93,8 @@ def _examined(name: str, systems: Path, levels: tuple[Level, ...], deep: bool) -
     """One system; whatever is wrong with it keeps nobody from hearing of the others."""
     from ebbtide.adapters.system.file import find_system
     from ebbtide.bootstrap import world_of
-    from ebbtide.core.readiness import Check, LevelReadiness, Readiness, State, Works, examine
+    from ebbtide.core.checks import Check, State
+    from ebbtide.core.readiness import LevelReadiness, Readiness, Works, examine
 
     try:
         file = find_system(name, systems)
@@ -124,8 +126,8 @@ def _closed_after(world: "World") -> Iterator["World"]:
 
 def _places(file: "SystemFile", world: "World") -> Iterator["Check"]:
     from ebbtide.adapters.system.places import cannot_write, link_folders, room
+    from ebbtide.core.checks import Check, State, looked
     from ebbtide.core.planner import serving
-    from ebbtide.core.readiness import Check, State, looked
 
     yield looked(f"folder {file.state_dir}", lambda: cannot_write(file.state_dir), stops=True)
     for folder in link_folders(file):
@@ -143,7 +145,7 @@ def _places(file: "SystemFile", world: "World") -> Iterator["Check"]:
 
 
 def _prefect() -> Iterator["Check"]:
-    from ebbtide.core.readiness import Check, State
+    from ebbtide.core.checks import Check, State
 
     if os.environ.get("PREFECT_API_URL"):
         up = opt.entry("flows.shell:prefect_is_up")()
