@@ -214,7 +214,7 @@ def bare(
 def by_hand(
     made: Production, runbook: Runbook, rounds: int
 ) -> tuple[list[float], Mapping[str, list[float]]]:
-    """The runbook by turns to both releases, while the client asks the gateway as under the sagas."""
+    """The runbook by turns to both releases, under the same load of the gateway as the sagas."""
     found, commands = [], defaultdict[str, list[float]](list)
     names = ("v1", "v2") if made.live() == made.releases["v2"].id else ("v2", "v1")
     with riding(made):

@@ -1,6 +1,8 @@
 """Where a rollback goes that names no target: to what was proved good, before what is in doubt."""
 
-from ebbtide.core.materialisations import families
+from collections.abc import Collection
+
+from ebbtide.core.materialisations import Families, families
 from ebbtide.core.ports import World
 from ebbtide.core.release import Release
 from ebbtide.core.saga import Level
@@ -13,9 +15,13 @@ def proved_good(world: World) -> list[str]:
     that was taken back within the hour has shown nothing. A refresh counts as
     the release that it refreshes, and comes before it.
     """
-    out = {*world.journal.quarantined(world.system), *world.journal.given_up(world.system)}
-    good = world.journal.proved(world.system, world.policy.proved_after)
     known = families(world.journal, world.system)
+    return _proved_good(world, known, world.journal.quarantined(world.system))
+
+
+def _proved_good(world: World, known: Families, denied: Collection[str]) -> list[str]:
+    out = {*denied, *world.journal.given_up(world.system)}
+    good = world.journal.proved(world.system, world.policy.proved_after)
     widened = known.widened(release for release in good if release not in out)
     return [release for release in widened if release not in out]
 
@@ -31,8 +37,9 @@ def last_good(world: World, source: Release, level: Level = Level.SYSTEM) -> Rel
     route = world.journal.route(world.system)
     if route is None or route.release != source.id:
         return release_before(world, source)  # of what does not serve, more is in doubt
-    doubted = level is Level.SYSTEM and _refresh_is_doubted(world, source)
-    return _newest_good(world, source, also_refreshed=doubted or level is Level.DATA)
+    known = families(world.journal, world.system)
+    doubted = level is Level.SYSTEM and _refresh_is_doubted(world, source, known)
+    return _newest_good(world, source, known, also_refreshed=doubted or level is Level.DATA)
 
 
 def release_before(world: World, source: Release) -> Release | None:
@@ -40,26 +47,28 @@ def release_before(world: World, source: Release) -> Release | None:
 
     Where there is no such release, one of the same that was refreshed earlier.
     """
-    return _newest_good(world, source, also_refreshed=False)
+    known = families(world.journal, world.system)
+    return _newest_good(world, source, known, also_refreshed=False)
 
 
-def _newest_good(world: World, source: Release, *, also_refreshed: bool) -> Release | None:
+def _newest_good(
+    world: World, source: Release, known: Families, *, also_refreshed: bool
+) -> Release | None:
     """`also_refreshed`: also another materialisation of the source's own release.
 
     What was refreshed of a quarantined one is gone back to only where there is no other.
     """
-    good = [release for release in proved_good(world) if release != source.id]
-    known = families(world.journal, world.system)
-    bad = {known.root(each) for each in world.journal.quarantined(world.system)}
+    denied = world.journal.quarantined(world.system)
+    good = [each for each in _proved_good(world, known, denied) if each != source.id]
+    bad = {known.root(each) for each in denied}
     if not also_refreshed:
         bad.add(known.root(source.id))
     best = [release for release in good if known.root(release) not in bad] or good
     return world.journal.release(best[0], world.system) if best else None
 
 
-def _refresh_is_doubted(world: World, source: Release) -> bool:
+def _refresh_is_doubted(world: World, source: Release, known: Families) -> bool:
     """Whether it is a refresh that is to be doubted, and not the release that it refreshes."""
-    known = families(world.journal, world.system)
     if known.root(source.id) == source.id:
         return False
     proved = source.id in world.journal.proved(world.system, world.policy.proved_after)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from statistics import median
 
 from ebbtide.core import quarantine
@@ -120,7 +121,8 @@ def draft(world: World, order: Order, table: Sequence[Step]) -> Draft:
     )
     move = Draft(empty, source, target, composed, base).move("", order)
     durations = world.journal.durations(world.system, order.level)
-    rows = [row for row in table if row.where(world)]
+    there = cache(lambda where: where(world))  # several rows ask the same
+    rows = [row for row in table if there(row.where)]
     steps = _steps(move, rows, durations, derived(world.layers, target))
     floor = shallowest(world, source) if source else None
     plan = replace(empty, steps=steps, shallowest=floor)

@@ -112,6 +112,17 @@ def test_what_dvc_has_of_these_tables_is_found_without_running_anything(site: Si
     assert demand(layer.path(found)) == [2.0, 4.0]
 
 
+def test_what_dvc_has_is_found_also_where_a_release_has_features_made_again(site: Site) -> None:
+    """Those are of the same commit, and say nothing of what its own dvc.lock has."""
+    layer, within = site.features(), site.release(site.one, "1")
+    again = layer.make(layer.recipe("demand", within), within, silent)
+    assert again.at["commit"] == site.one and layer.problems(again) == []
+    earlier = site.release(site.one, "0").with_pins("features", again)
+    layer = site.features()
+    found = layer.found(layer.recipe("demand", earlier), earlier)
+    assert found == site.features().pin("demand", site.one)
+
+
 def test_tables_count_by_their_rows_not_by_their_versions(site: Site) -> None:
     within = site.release(site.two, "1")
     (base,) = within.pins("features")

@@ -61,12 +61,44 @@ def test_it_is_not_opened_again(tables: Watched, pin: Pin) -> None:
     assert found and found.digest == pin.digest
 
 
-def test_another_version_is(tables: Watched, pin: Pin) -> None:
+def test_another_version_can_be_moved_to(tables: Watched, pin: Pin) -> None:
     move(tables, pin)
     newer = tables.pin("prices", "1")
     tables.opened.clear()
     move(tables, newer)
-    assert 1 in tables.opened
+    found = tables.live("prices")
+    assert found and found.digest == newer.digest
+
+
+def test_another_version_is_looked_at(tables: Watched, place: Path, pin: Pin) -> None:
+    move(tables, pin)
+    newer = tables.pin("prices", "1")
+    file_of(place, 1).unlink()
+    with pytest.raises(NotRestorable):
+        move(tables, newer)
+
+
+def test_what_was_opened_before_is_not_opened_again(tables: Watched, pin: Pin) -> None:
+    assert tables.problems(pin) == [] and tables.pin("prices", "0") == pin
+    assert tables.opened == []
+
+
+def test_it_is_opened_again_once_somebody_has_committed(
+    tables: Watched, place: Path, pin: Pin
+) -> None:
+    write_deltalake(place, pa.table({"price": [3.0]}), mode="append")
+    assert tables.problems(pin) == []
+    assert tables.opened == [0]
+
+
+def test_a_commit_that_an_opened_version_grew_from_is_missed(tables: Watched, place: Path) -> None:
+    write_deltalake(place, pa.table({"price": [3.0]}), mode="append")
+    for checkpoint in (place / "_delta_log").glob("*checkpoint*"):
+        checkpoint.unlink()
+    newer = tables.pin("prices", "2")
+    assert tables.problems(newer) == []
+    (place / "_delta_log" / f"{1:020}.json").unlink()
+    assert tables.problems(newer)
 
 
 def test_that_version_under_another_digest_is_no_such_version(
@@ -78,8 +110,8 @@ def test_that_version_under_another_digest_is_no_such_version(
     assert DeltaTable(place).version() == 1
 
 
-def file_of(place: Path) -> Path:
-    (name,) = DeltaTable(place, version=0).file_uris()
+def file_of(place: Path, version: int = 0) -> Path:
+    (name,) = DeltaTable(place, version=version).file_uris()
     return Path(name)
 
 
@@ -107,3 +139,11 @@ def test_what_was_damaged_since_is_not_restored(
     with pytest.raises(NotRestorable):
         move(tables, pin)
     assert len(list((place / "_delta_log").glob("*.json"))) == 2 - (damage == "its commit is gone")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_was_damaged_since_is_told(
+    tables: Watched, place: Path, pin: Pin, damage: str
+) -> None:
+    DAMAGES[damage](place)
+    assert tables.problems(pin)

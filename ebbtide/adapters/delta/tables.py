@@ -27,6 +27,7 @@ from ebbtide.adapters.delta.versions import (
     is_version,
     lacking,
     log_entry,
+    log_mark,
     make_durable,
     options,
     refuse_away,
@@ -70,6 +71,15 @@ class _Seen:
     """Size in bytes of its data files, by their paths."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A version that was opened, with its log as it was just before."""
+
+    version: int
+    mark: Mapping[str, tuple[int, ...]]
+    table: "DeltaTable"
+
+
 class Tables:
     """The `Layer` of Delta tables, local or in an object store.
 
@@ -82,6 +92,8 @@ class Tables:
         self._at = at
         self._seen: dict[str, _Seen] = {}
         """By table, what was seen whole last."""
+        self._opened: dict[str, _Opened] = {}
+        """By table, the version that was opened last by its number. Read only."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,8 +101,7 @@ class Tables:
 
     def pin(self, name: str, ask: str = "") -> Pin:
         """The pin of a version number; empty: of the version that is newest now."""
-        table = self._newest(name)
-        return self._describe(name, self._version(name, table, ask) if ask else table)
+        return self._describe(name, self._version(name, ask) if ask else self._newest(name))
 
     def problems(self, pin: Pin) -> list[str]:
         """Why the version could not be restored now: its log, its files, its fingerprint."""
@@ -199,7 +210,7 @@ class Tables:
         if not is_version(version):
             raise NotRestorable(f"The pin of table `{pin.name}` names no version: {version!r}.")
         try:
-            table = self._open(pin.name, int(version))
+            table = self._as_of(pin.name, int(version))
         except Unknown as fault:
             self._newest(pin.name)  # says it better where there is no table at all
             raise NotRestorable(
@@ -244,7 +255,13 @@ class Tables:
             }
             return Pin(name, fingerprint(table), at)
 
-    def _version(self, name: str, newest: "DeltaTable", ask: str) -> "DeltaTable":
+    def _version(self, name: str, ask: str) -> "DeltaTable":
+        if is_version(ask):
+            try:
+                return self._as_of(name, int(ask))
+            except Unknown:
+                pass  # what is newest says it better
+        newest = self._newest(name)
         if not is_version(ask):
             raise FloatingReference(
                 f"`{ask}` is no version of table `{name}`: only a version number is a pin.",
@@ -257,6 +274,21 @@ class Tables:
                 remedy=f"The newest version is {newest.version()}.",
             )
         return self._open(name, int(ask))
+
+    def _as_of(self, name: str, version: int) -> "DeltaTable":
+        """The table at a version, to read from.
+
+        A version never changes, and preflight looks at the same one several times: it
+        is opened again only where a file of the log has come, gone or changed since.
+        """
+        mark = log_mark(self._location(name))
+        known = self._opened.get(name)
+        if mark and known is not None and (known.version, known.mark) == (version, mark):
+            return known.table
+        table = self._open(name, version)
+        if mark:
+            self._opened[name] = _Opened(version, mark, table)
+        return table
 
     def _newest(self, name: str) -> "DeltaTable":
         if not self._is_there(name):

@@ -130,6 +130,24 @@ def log_entry(table: "DeltaTable", version: int) -> tuple[int, ...] | None:
     return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size) if found else None
 
 
+def log_mark(location: str) -> dict[str, tuple[int, ...]]:
+    """Tells a table's log on this disk from what it was, file by file; empty: nobody can.
+
+    Names alone do not tell it: a cleaned-up or rewritten entry is another log.
+    """
+    if "://" in location:
+        return {}
+    try:
+        with os.scandir(f"{location}/_delta_log") as entries:
+            found = {entry.name: entry.stat() for entry in entries}
+    except OSError:
+        return {}
+    return {
+        name: (each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns)
+        for name, each in found.items()
+    }
+
+
 def lacking(table: "DeltaTable", sizes: Mapping[str, int]) -> list[str]:
     """Of these data files with their sizes, those that are gone or have another."""
     there = _sizes_there(table, sizes)

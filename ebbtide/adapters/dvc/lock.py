@@ -70,10 +70,8 @@ def read_output(repository: Repository, commit: str, out: str, apart: Apart = NO
     not made by the pipeline of that commit, `NotRestorable` where the cache has
     no list of its files.
     """
-    prefix = repository.run("rev-parse", "--show-prefix").decode().strip()
-    wanted = posixpath.join("/", prefix, PurePosixPath(out).as_posix())
-    with opened(repository, commit, posixpath.join("/", prefix)) as repo:
-        stage, found = maker_of(repo, wanted, commit, out)
+    with opened(repository, commit) as (repo, root):
+        stage, found = maker_of(repo, root, commit, out)
         stages = upstream(repo, stage)
         code = {each: [dep for dep in each.deps if is_code(repo, dep)] for each in stages}
         _refuse_stale(code, commit)
@@ -89,11 +87,11 @@ def read_output(repository: Repository, commit: str, out: str, apart: Apart = NO
         return Output(
             md5=str(found.hash_info.value),
             lock=bytes_digest(content),
-            pipeline=definition(code, placed(apart, f"/{prefix}")),
+            pipeline=definition(code, placed(apart, root)),
             inputs=inputs_of(repo, stages),
-            values=values_of(repo, stages, apart, f"/{prefix}", commit),
-            sources=tuple(sorted(posixpath.relpath(path, f"/{prefix}") for path in files)),
-            stages=_by_lock(repo, stages, f"/{prefix}"),
+            values=values_of(repo, stages, apart, root, commit),
+            sources=tuple(sorted(posixpath.relpath(path, root) for path in files)),
+            stages=_by_lock(repo, stages, root),
             objects=_objects(found, commit, out),
         )
 
@@ -107,8 +105,7 @@ def read_objects(repository: Repository, commit: str, out: str, md5: str) -> Map
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_objects.errors import ObjectFormatError
 
-    prefix = repository.run("rev-parse", "--show-prefix").decode().strip()
-    with opened(repository, commit, posixpath.join("/", prefix)) as repo:
+    with opened(repository, commit) as (repo, _):
         cache = repo.cache.repo
         try:
             found = load(cache, HashInfo(cache.hash_name, md5))
@@ -163,17 +160,27 @@ def _entries(
     repository: Repository, commit: str, stages: Mapping[str, tuple[str, ...]]
 ) -> list[Any]:
     """What a commit's lock files say of some stages; None of one that is not there."""
-    import yaml
-
     found = []
     for path, names in stages.items():
         try:
-            lock = yaml.safe_load(repository.run("cat-file", "blob", f"{commit}:./{path}"))
-            entries = lock["stages"]
+            entries = locked(repository, commit, path)["stages"]
             found += [entries.get(name) for name in names]
-        except (GitError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        except (GitError, ValueError, KeyError, TypeError, AttributeError):
             found.append(None)
     return found
+
+
+def locked(repository: Repository, commit: str, path: str) -> Any:
+    """What a commit's lock file holds. Raises `GitError`, or ValueError where it is no YAML."""
+    import yaml
+
+    content = repository.run("cat-file", "blob", f"{commit}:./{path}")
+    # libyaml where it is: it takes a tenth of the time, and many commits are looked at.
+    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+    try:
+        return yaml.load(content, Loader=loader)  # noqa: S506 - both are safe
+    except yaml.YAMLError as fault:
+        raise ValueError(str(fault)) from fault
 
 
 def _by_lock(repo: Any, stages: list[Any], root: str) -> dict[str, tuple[str, ...]]:
@@ -184,8 +191,11 @@ def _by_lock(repo: Any, stages: list[Any], root: str) -> dict[str, tuple[str, ..
 
 
 @contextmanager
-def opened(repository: Repository, commit: str, root: str) -> Iterator[Any]:
-    """DVC's view of a commit. The cache's place comes from the working tree's configuration."""
+def opened(repository: Repository, commit: str) -> Iterator[tuple[Any, str]]:
+    """DVC's view of a commit, and where the repository's folder is in it.
+
+    The cache's place comes from the working tree's configuration.
+    """
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.fs import GitFileSystem
     from dvc.repo import Repo
@@ -193,10 +203,13 @@ def opened(repository: Repository, commit: str, root: str) -> Iterator[Any]:
 
     try:
         cache = _cache(repository)
-        scm = SCM(repository.run("rev-parse", "--show-toplevel").decode().strip())
+        said = repository.run("rev-parse", "--show-prefix", "--show-toplevel").decode()
+        prefix, _, top = said.partition("\n")
+        root = posixpath.join("/", prefix.strip())
+        scm = SCM(top.strip())
         files = GitFileSystem(scm=scm, rev=commit)
         with Repo(root, fs=files, scm=scm, config={"cache": {"dir": str(cache)}}) as repo:
-            yield repo
+            yield repo, root
     except NotDvcRepoError as fault:
         raise Unknown(
             f"{repository.folder} is no DVC repository at commit {commit[:10]}.",
@@ -231,10 +244,11 @@ def _cache(repository: Repository) -> Path:
     return Path(Config(str(home))["cache"].get("dir") or home / "cache")
 
 
-def maker_of(repo: Any, wanted: str, commit: str, out: str) -> tuple[Any, Any]:
+def maker_of(repo: Any, root: str, commit: str, out: str) -> tuple[Any, Any]:
     """The pipeline stage that makes an output, and that output."""
     from dvc.stage import PipelineStage
 
+    wanted = posixpath.join(root, PurePosixPath(out).as_posix())
     outs = {
         found.fs_path: (stage, found)
         for stage in repo.index.stages

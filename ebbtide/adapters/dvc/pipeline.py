@@ -3,7 +3,6 @@
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from ebbtide.adapters.dvc.definition import Apart, definition, inputs_of, placed, values_of
@@ -32,11 +31,8 @@ def read_pipeline(repository: Repository, commit: str, out: str, apart: Apart) -
     parameter that is set apart is not there, or no stage depends on it: the
     pipeline would run without noticing its new value.
     """
-    prefix = repository.run("rev-parse", "--show-prefix").decode().strip()
-    root = posixpath.join("/", prefix)
-    wanted = posixpath.join(root, PurePosixPath(out).as_posix())
-    with opened(repository, commit, root) as repo:
-        stage, _ = maker_of(repo, wanted, commit, out)
+    with opened(repository, commit) as (repo, root):
+        stage, _ = maker_of(repo, root, commit, out)
         stages = upstream(repo, stage)
         code = {each: [dep for dep in each.deps if is_code(repo, dep)] for each in stages}
         return Pipeline(

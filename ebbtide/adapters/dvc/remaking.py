@@ -52,6 +52,8 @@ Fingerprint = Callable[[str, str], str]
 """The fingerprint of a table's version. Raises `Refused` where it cannot be had any more."""
 
 _FORMAT = 1
+_OF_THE_COMMIT = ("commit", "out", "pipeline", "inputs")
+"""What a pin and a recipe say of the commit; the rest is of tables."""
 
 
 class Remaking:
@@ -99,7 +101,13 @@ class Remaking:
             "fingerprints": text({table: pin.digest for table, pin in tables.items()}),
         }
         recipe = Pin(name, "", wanted)
-        return base if base is not None and self._is_of(base, recipe) else recipe
+        if base is None:
+            return recipe
+        if self._is_of(base, recipe):
+            return base
+        if _is_whole_record(base, recipe):
+            self._seen.setdefault(key_of(recipe), None)
+        return recipe
 
     def found(self, thing: FeaturesThing, recipe: Pin) -> Pin | None:
         """As `Making.found`: kept before, or by DVC's cache as the commit's own dvc.lock has it."""
@@ -239,6 +247,17 @@ class Remaking:
 
     def _repository(self, thing: FeaturesThing) -> Repository:
         return Repository(self._at(thing.repository))
+
+
+def _is_whole_record(base: Pin, recipe: Pin) -> bool:
+    """Whether a pin tells all that its commit's own dvc.lock can tell of what it was made of.
+
+    Then the commit need not be read to learn that it has not what the recipe asks for.
+    """
+    own = "made_at" not in base.at and not base.unmade
+    wanted, known = mapping(recipe.at, "fingerprints"), mapping(base.at, "fingerprints")
+    same = all(base.at.get(key) == recipe.at[key] for key in _OF_THE_COMMIT)
+    return own and same and known.keys() == wanted.keys()
 
 
 def _recorded(folder: Path, recipe: Pin) -> dict[str, str]:

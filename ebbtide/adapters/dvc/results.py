@@ -6,10 +6,11 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from ebbtide.adapters.dvc.lock import cache_folder
+from ebbtide.adapters.dvc.lock import cache_folder, locked
 from ebbtide.adapters.git.repository import GitError, Repository
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -61,14 +62,11 @@ def _locked(
     repository: Repository, commit: str, lock: str, stage: str, result: str
 ) -> _Locked | None:
     """What a commit's dvc.lock says of the result; None where it says nothing."""
-    import yaml
-
     try:
-        content = yaml.safe_load(repository.run("cat-file", "blob", f"{commit}:./{lock}"))
-        outs = content["stages"][stage.rpartition(":")[2]]["outs"]
+        outs = locked(repository, commit, lock)["stages"][stage.rpartition(":")[2]]["outs"]
         found = next(out for out in outs if _same(out["path"], result))
         return _Locked(str(found["md5"]), found.get("hash") != "md5")
-    except (GitError, yaml.YAMLError, KeyError, TypeError, AttributeError, StopIteration):
+    except (GitError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
         return None
 
 
@@ -82,7 +80,12 @@ def _read_result(
     repository: Repository, commit: str, result: str, content: _Locked
 ) -> Mapping[str, Any] | None:
     """From DVC's cache, or from git where the pipeline keeps it there; whole, or not at all."""
-    for found in (_from_cache(repository, content), _from_git(repository, commit, result)):
+    places = (
+        partial(_from_cache, repository, content),
+        partial(_from_git, repository, commit, result),
+    )
+    for read in places:
+        found = read()
         if found is None or _md5(found, content) != content.key:
             continue
         try:

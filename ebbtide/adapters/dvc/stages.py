@@ -49,9 +49,7 @@ def read_stage(repository: Repository, commit: str, name: str, known: Known) -> 
     Raises `BadConfiguration` where the commit has no such stage, `Unknown` where it has no
     pipeline, `Refused` where that cannot be read.
     """
-    prefix = repository.run("rev-parse", "--show-prefix").decode().strip()
-    root = posixpath.join("/", prefix)
-    with opened(repository, commit, root) as repo:
+    with opened(repository, commit) as (repo, root):
         return _Reader(repository, commit, root, repo, known).read(name)
 
 

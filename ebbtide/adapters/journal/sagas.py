@@ -170,10 +170,9 @@ class Sagas:
         )
         found: dict[str, list[float]] = {}
         with self._database.read() as connection:
-            for row in connection.execute(query):
+            for name, intent_at, proved_at in connection.execute(query):
                 # A clock that was set back tells no duration; below zero is none.
-                spent = max(0.0, seconds(row.proved_at - row.intent_at))
-                found.setdefault(row.name, []).append(spent)
+                found.setdefault(name, []).append(max(0.0, seconds(proved_at - intent_at)))
         return found
 
     def runs(self, system: str, level: Level, limit: int = 50) -> list[Run]:
