@@ -3,20 +3,35 @@
 A gateway and a client run as processes of their own; the client keeps its
 connections open, and judges every response against answers that were worked
 out aside (served, failed, mixed). "During" are the requests that were sent
-between a rollback's order and its end, "steady" all others: both are of one
-run, so whatever else the machine does is in both. The picture lays all
-rollbacks over each other, by the time since the route was switched.
+between a rollback's order and its end, "steady" those of the last second before
+each order, when the cache has filled again: both are of one run, so whatever
+else the machine does is in both. A switch begins with an empty cache, and what
+that costs goes on after a rollback's end: so there is also the latency by quarter
+of a second since the switch, and how long it took until p99 was back, which is to
+say in no later quarter more than twice that of the steady state. The picture lays
+all rollbacks over each other, by the time since the route was switched.
 """
 
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import floor, isfinite
 from pathlib import Path
-from typing import Any
 
-from benchmarks.common import Bar, Grid, Report, counted, finish, ms, options, percentile, tell
+from benchmarks.common import (
+    Bar,
+    Grid,
+    Report,
+    counted,
+    finish,
+    ms,
+    options,
+    percentile,
+    ratio,
+    tell,
+)
 from benchmarks.rollback import judged
 from benchmarks.rollback_found import Load
 from benchmarks.system import Production, ended, gateway, production, until
@@ -32,8 +47,15 @@ _PAUSE = 4.0
 """Seconds between two rollbacks, in which the steady state is measured. Each begins with an empty
 cache: it takes that long until most answers come from it again."""
 _NINES = 0.99
-_AROUND = 1.0
-"""Seconds before and after a switch that the picture shows."""
+_STEADY = 1.0
+"""Seconds before an order that count as the steady state."""
+_BACK = 2.0
+"""Times the steady state's p99 that is asked of p99 during a rollback, and to be back."""
+_QUIET = 10.0
+"""Milliseconds that the steady state's p99 has at most on a machine without other work."""
+_QUARTER = 0.25
+_SHOWN = (-1.0, 2.0)
+"""Seconds around a switch that the picture shows."""
 _BIN = 0.05
 
 
@@ -96,38 +118,79 @@ def _one(made: Production, to: str) -> Rollback:
 def _report(found: Sequence[Rollback], served: Sequence[Served], quick: bool) -> Report:
     first = found[0].began
     counted = [each for each in served if each.at >= first]
-    load, inside = judged(counted), _during(found, counted)
-    during = [each.seconds for each, switching in zip(counted, inside, strict=True) if switching]
-    steady = [
-        each.seconds for each, switching in zip(counted, inside, strict=True) if not switching
-    ]
+    load = judged(counted)
+    steady, during = _steady(found, served), _during(found, counted)
+    bar = _BACK * _p99(steady)
+    quarters = _binned(found, counted, _QUARTER, (0, _PAUSE))
+    back = _back(quarters, bar)
     report = Report("availability", __doc__ or "", quick)
-    report.grids = [_requests(load, len(found)), _latencies(during, steady)]
+    report.grids = [
+        _requests(load, len(found)),
+        _latencies((("steady", steady), ("during a rollback", during))),
+        _latencies(_named(quarters), f"Since the switch: p99 was back after {back:g} s"),
+    ]
     report.bars = [
         Bar("failed requests", load.failed, 0),
         Bar("mixed requests", load.mixed, 0),
+        # A ratio to the steady state of a machine with other work says nothing.
+        Bar("p99 of the steady state", _p99(steady) * 1e3, _QUIET, "ms"),
         Bar("requests a second", load.per_second, 0.95 * _RATE, at_least=True),
         Bar(
             "p99 during a rollback / p99 of the steady state",
-            percentile(during, _NINES) / percentile(steady, _NINES),
-            2.0,
+            ratio(_p99(during), _p99(steady)),
+            _BACK,
         ),
     ]
-    report.figures = {"rollbacks": len(found), "requests": load.requests, "during": len(during)}
+    report.figures = {
+        "rollbacks": len(found),
+        "requests": load.requests,
+        "during": len(during),
+        "steady": len(steady),
+        "p99 by quarter of a second": [_p99(quarters[place]) for place in sorted(quarters)],
+        "seconds until p99 is back": back if isfinite(back) else None,
+    }
     if not quick:
         report.plot = "availability.png"
         _draw(found, counted, PLOTS / report.plot)
     return report
 
 
-def _during(found: Sequence[Rollback], served: Sequence[Served]) -> list[bool]:
-    """For each request, whether it was sent while a rollback was under way."""
+def _steady(found: Sequence[Rollback], served: Sequence[Served]) -> list[Served]:
+    """The requests that were sent just before an order."""
+    begins = [each.began for each in found]
+    nexts = [bisect_right(begins, each.at) for each in served]
+    return [
+        each
+        for place, each in zip(nexts, served, strict=True)
+        if place < len(begins) and begins[place] - each.at <= _STEADY
+    ]
+
+
+def _during(found: Sequence[Rollback], served: Sequence[Served]) -> list[Served]:
+    """The requests that were sent while a rollback was under way."""
     begins = [each.began for each in found]
     places = [bisect_right(begins, each.at) - 1 for each in served]
     return [
-        place >= 0 and each.at <= found[place].ended
+        each
         for place, each in zip(places, served, strict=True)
+        if place >= 0 and each.at <= found[place].ended
     ]
+
+
+def _back(quarters: Mapping[int, Sequence[Served]], bar: float) -> float:
+    """Seconds since the switch from which on no quarter's p99 is above a bar; NaN: it never was."""
+    above = [place for place, served in quarters.items() if not _p99(served) <= bar]
+    if not quarters or max(quarters) in above:
+        return float("nan")
+    return (max(above, default=-1) + 1) * _QUARTER
+
+
+def _p99(served: Sequence[Served]) -> float:
+    return percentile([each.seconds for each in served], _NINES)
+
+
+def _named(quarters: Mapping[int, Sequence[Served]]) -> list[tuple[str, Sequence[Served]]]:
+    return [(f"from {place * _QUARTER:.2f} s", quarters[place]) for place in sorted(quarters)]
 
 
 def _requests(load: Load, rollbacks: int) -> Grid:
@@ -143,12 +206,15 @@ def _requests(load: Load, rollbacks: int) -> Grid:
     return Grid("What the client saw, by its own judgement", columns, (row,))
 
 
-def _latencies(during: Sequence[float], steady: Sequence[float]) -> Grid:
-    rows = tuple(
-        (name, f"{len(values):,}", *(ms(percentile(values, share)) for share in (0.5, _NINES, 1.0)))
-        for name, values in (("steady", steady), ("during a rollback", during))
-    )
-    return Grid("Latency", ("", "requests", "median ms", "p99 ms", "max ms"), rows)
+def _latencies(samples: Iterable[tuple[str, Sequence[Served]]], title: str = "Latency") -> Grid:
+    rows = []
+    for name, served in samples:
+        seconds = [each.seconds for each in served]
+        cached = ratio(sum(each.cache == "hit" for each in served), len(served))
+        found = (ms(percentile(seconds, share)) for share in (0.5, _NINES, 1.0))
+        rows.append((name, f"{len(served):,}", f"{cached:.0%}", *found))
+    columns = ("", "requests", "cached", "median ms", "p99 ms", "max ms")
+    return Grid(title, columns, tuple(rows))
 
 
 def _draw(found: Sequence[Rollback], served: Sequence[Served], to: Path) -> None:
@@ -157,11 +223,13 @@ def _draw(found: Sequence[Rollback], served: Sequence[Served], to: Path) -> None
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    bins = _binned(found, served)
+    bins = _binned(found, served, _BIN, _SHOWN)
     moments = sorted(bins)
     figure, panel = pyplot.subplots(figsize=(9, 3.6))
     for share, name in ((0.5, "median"), (_NINES, "p99")):
-        values = [percentile(bins[moment], share) * 1e3 for moment in moments]
+        values = [
+            percentile([each.seconds for each in bins[moment]], share) * 1e3 for moment in moments
+        ]
         panel.plot([moment * _BIN for moment in moments], values, label=name)
     panel.axvline(0, color="grey", linestyle="--", linewidth=1)
     panel.set(
@@ -177,15 +245,18 @@ def _draw(found: Sequence[Rollback], served: Sequence[Served], to: Path) -> None
     pyplot.close(figure)
 
 
-def _binned(found: Sequence[Rollback], served: Sequence[Served]) -> dict[int, list[float]]:
-    """Seconds of the requests around the switches, by their place in time, in bins."""
-    bins: dict[int, list[float]] = {}
-    switches: Any = [each.switched for each in found]
+def _binned(
+    found: Sequence[Rollback], served: Sequence[Served], width: float, around: tuple[float, float]
+) -> dict[int, list[Served]]:
+    """Requests by the time since a switch, in bins; `around`: from when to when, in seconds."""
+    first, last = around
+    bins: dict[int, list[Served]] = {}
+    switches = [each.switched for each in found]
     for each in served:
-        place = bisect_right(switches, each.at + _AROUND) - 1
-        since = each.at - switches[place] if place >= 0 else _AROUND + 1
-        if abs(since) <= _AROUND:
-            bins.setdefault(int(since // _BIN), []).append(each.seconds)
+        place = bisect_right(switches, each.at - first) - 1
+        since = each.at - switches[place] if place >= 0 else last
+        if since < last:
+            bins.setdefault(floor(since / width), []).append(each)
     return bins
 
 

@@ -89,6 +89,7 @@ def running(
     log: str = "",
     world: World | None = None,
     drain: int = 1,
+    joint: bool = False,
 ) -> Iterator[Running]:
     gateway = Gateway(
         world or marked.world,
@@ -98,6 +99,7 @@ def running(
         port=0,
         name="here",
         drain=drain,
+        joint=joint,
     )
     thread = threading.Thread(target=gateway.run)
     thread.start()

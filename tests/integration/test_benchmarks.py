@@ -10,13 +10,15 @@ from types import ModuleType
 import pytest
 
 from benchmarks import __main__ as every
-from benchmarks import client, cold, gateway, growth, invalidate, rollback
+from benchmarks import availability, client, cold, gateway, growth, invalidate, rollback
 from benchmarks.common import Bar, Grid, Report, finish, percentile, ratio, spread
 from reference.ride_pricing.oracle import Verdict
 from reference.ride_pricing.traffic import Served
 
 
-@pytest.mark.parametrize("program", [rollback, cold, gateway, growth, invalidate, every])
+@pytest.mark.parametrize(
+    "program", [availability, rollback, cold, gateway, growth, invalidate, every]
+)
 def test_every_program_says_what_it_measures(
     program: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +90,29 @@ def test_failed_and_mixed_requests_are_counted_as_the_client_judged_them() -> No
     assert load.why == "failed"
     assert load.per_second == pytest.approx(5 / 4)
     assert not Bar("load", rollback.judged([]).per_second, 200, at_least=True).met
+
+
+def served_at(*moments: float, seconds: float = 0.001) -> list[Served]:
+    return [Served(at, seconds, 200, "1", "hit", "r", Verdict.SERVED, "", None) for at in moments]
+
+
+def test_steady_is_just_before_an_order_and_during_from_order_to_end() -> None:
+    rollbacks = [availability.Rollback(10.0, 10.1, 10.4), availability.Rollback(14.0, 14.1, 14.4)]
+    served = served_at(8.9, 9.1, 10.0, 10.1, 10.4, 10.5, 12.9, 13.1, 14.2, 14.5, 17.0)
+    assert [each.at for each in availability._steady(rollbacks, served)] == [9.1, 13.1]
+    during = availability._during(rollbacks, served)
+    assert [each.at for each in during] == [10.0, 10.1, 10.4, 14.2]
+
+
+def test_p99_is_back_when_no_later_quarter_of_a_second_is_above_the_bar() -> None:
+    rollbacks = [availability.Rollback(9.9, 10.0, 10.4)]
+    fast, slow = served_at(9.9, 10.1, 10.3, 10.8), served_at(10.55, seconds=0.5)
+    quarters = availability._binned(rollbacks, [*fast, *slow], 0.25, (0, 4.0))
+    assert {place: len(found) for place, found in quarters.items()} == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert availability._back(quarters, 0.1) == 0.75
+    assert availability._back(quarters, 0.5) == 0
+    assert math.isnan(availability._back({0: slow}, 0.1))
+    assert math.isnan(availability._back({}, 0.1))
 
 
 def test_the_clients_requests_are_all_different_or_a_pool() -> None:

@@ -29,6 +29,7 @@ from ebbtide.adapters.delta.versions import (
     log_entry,
     log_mark,
     make_durable,
+    newest_in,
     options,
     refuse_away,
     restore,
@@ -256,7 +257,7 @@ class Tables:
             return Pin(name, fingerprint(table), at)
 
     def _version(self, name: str, ask: str) -> "DeltaTable":
-        if is_version(ask):
+        if is_version(ask) and log_mark(self._location(name)):
             try:
                 return self._as_of(name, int(ask))
             except Unknown:
@@ -282,6 +283,9 @@ class Tables:
         is opened again only where a file of the log has come, gone or changed since.
         """
         mark = log_mark(self._location(name))
+        if mark and version > (newest := newest_in(mark)):
+            # delta-rs looks for every version in between, one by one.
+            raise Unknown(f"Table `{name}` has no version {version}: its newest is {newest}.")
         known = self._opened.get(name)
         if mark and known is not None and (known.version, known.mark) == (version, mark):
             return known.table

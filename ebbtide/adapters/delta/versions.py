@@ -148,6 +148,12 @@ def log_mark(location: str) -> dict[str, tuple[int, ...]]:
     }
 
 
+def newest_in(mark: Mapping[str, Any]) -> int:
+    """The newest version of a log, by the names of its files; -1: it has none."""
+    numbers = (re.match(r"[0-9]{20}(?=[.])", name) for name in mark)
+    return max((int(number.group()) for number in numbers if number), default=-1)
+
+
 def lacking(table: "DeltaTable", sizes: Mapping[str, int]) -> list[str]:
     """Of these data files with their sizes, those that are gone or have another."""
     there = _sizes_there(table, sizes)

@@ -79,6 +79,12 @@ class ServingPart(Strict):
 
     Empty: the model alone answers, and requests carry its features.
     """
+    independent_rows: bool = False
+    """The serving code answers each row by itself, whatever rows are beside it.
+
+    Requests that wait may then be asked in one call, which empties a line much sooner: after a
+    switch nothing is cached. It must hold for every release that may be rolled back to.
+    """
     replicas: Annotated[int, Field(ge=0)] = 1
     """Live replicas that a cut-over needs at least; 0: no gateway serves this system."""
     warm_within: Annotated[float, Field(gt=0)] = 120.0

@@ -3,10 +3,13 @@
 import hashlib
 import logging
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from ebbtide.adapters.loading.release import BadAnswer, BadQuestion, LoadedRelease
-from ebbtide.entrypoints.gateway import protocol
+from ebbtide.entrypoints.gateway import joint, protocol
 from ebbtide.entrypoints.gateway.cache_guard import GuardedCache
 from ebbtide.entrypoints.gateway.predictions_log import PredictionsLog, Served
 from ebbtide.entrypoints.gateway.protocol import Refusal
@@ -30,19 +33,25 @@ class Answering:
     cache: GuardedCache
     log: PredictionsLog | None
     replica: str
+    together: bool = False
+    """Whether requests may be asked together: the serving code answers each row by itself."""
 
-    def live(self, live: Live, content_type: str, body: bytes, *, fresh: bool) -> Reply:
+    def live(self, live: Live, content_type: str, body: bytes, *, fresh: bool) -> joint.Work:
         """Answer from one live release, its cache included; `fresh` goes past the cache.
 
         Predictions are cached by request: the same bytes are the same question.
         A canonical form would lose the order of columns, which a model without
         a signature goes by.
         """
+        steps = partial(self._steps, live, content_type, body, fresh)
+        return joint.Work(live.warm.loaded, steps)
+
+    def _steps(self, live: Live, content_type: str, body: bytes, fresh: bool) -> joint.Steps:
         started = time.perf_counter()
         kind = protocol.media_type(content_type)
         key = "" if fresh else _key(kind, body)
         found = self.cache.get(live.token, key) if key else None
-        made = found or ask(live.warm, kind, body)
+        made = found or (yield from ask(live.warm, kind, body))
         if key and not found:
             self.cache.put(live.token, key, made)
         cached = "hit" if found else "off" if fresh or not self.cache.up else "miss"
@@ -56,17 +65,21 @@ class Answering:
             self.log.add(row)
 
 
-def aside(warm: Warm, content_type: str, body: bytes) -> Reply:
+def aside(warm: Warm, content_type: str, body: bytes) -> joint.Work:
     """Answer from a release that is not live: nothing is cached, logged or counted."""
-    return Reply(ask(warm, protocol.media_type(content_type), body), "off")
+
+    def steps() -> joint.Steps:
+        return Reply((yield from ask(warm, protocol.media_type(content_type), body)), "off")
+
+    return joint.Work(warm.loaded, steps)
 
 
-def ask(warm: Warm, kind: str, body: bytes) -> bytes:
+def ask(warm: Warm, kind: str, body: bytes) -> Generator[protocol.Question, list[Any], bytes]:
     """A response's body. Raises a `Refusal` for whatever goes wrong."""
     loaded = warm.loaded
     question = protocol.parse(kind, body, loaded.schema, warm.columns)
     try:
-        return protocol.render(loaded.answer(question.rows, question.params))
+        return protocol.render((yield question))
     except BadQuestion as fault:
         raise Refusal(400, "INVALID_PARAMETER_VALUE", str(fault)) from fault
     except BadAnswer as fault:

@@ -4,7 +4,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from importlib.metadata import version
 
 from starlette.applications import Starlette
@@ -13,8 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as Path
 
+from ebbtide.entrypoints.gateway import joint, protocol
 from ebbtide.entrypoints.gateway import metrics as figures
-from ebbtide.entrypoints.gateway import protocol
 from ebbtide.entrypoints.gateway.answering import Answering, Reply, aside
 from ebbtide.entrypoints.gateway.metrics import Metrics
 from ebbtide.entrypoints.gateway.protocol import JSON, Refusal
@@ -70,7 +69,7 @@ class App:
         live = self._replica.live
         while live is not None:
             # From here on, everything comes from this one release.
-            work = partial(self._answering.live, live, ask, body, fresh=fresh)
+            work = self._answering.live(live, ask, body, fresh=fresh)
             try:
                 reply = await self._run(live.warm, work, ahead=ahead)
             except Closed:
@@ -91,7 +90,7 @@ class App:
             body = await _body(request)
             ask = request.headers.get("content-type", "")
             ahead = self._is_known(request)
-            reply = await self._run(warm, partial(aside, warm, ask, body), ahead=ahead)
+            reply = await self._run(warm, aside(warm, ask, body), ahead=ahead)
         except Refusal as refusal:
             return self._respond(refusal.status, refusal.body, headers)
         except Closed:
@@ -124,7 +123,9 @@ class App:
         workers = warm.workers
         if workers.in_flight >= _IN_FLIGHT and not ahead:
             raise Refusal(503, "TEMPORARILY_UNAVAILABLE", "too many requests wait", "overload")
-        future = workers.submit(work, ahead=ahead)
+        # A proof is of the release as it answers one request: it is asked by itself.
+        together = joint.answer if self._answering.together and not ahead else None
+        future = workers.submit(work, ahead=ahead, together=together)
         workers.in_flight += 1
         try:
             async with asyncio.timeout(_TIMEOUT):

@@ -1,6 +1,5 @@
 """`ebbtide serve`: a replica's process, from the bound port to the last log row."""
 
-import gc
 import logging
 import os
 import signal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ebbtide.adapters.system.file import SystemFile
 from ebbtide.core.ports import World
+from ebbtide.entrypoints.gateway import garbage
 from ebbtide.entrypoints.gateway.cache_guard import GuardedCache
 from ebbtide.entrypoints.gateway.predictions_log import PredictionsLog, to_delta
 from ebbtide.entrypoints.gateway.replica import ServingReplica
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _DRAIN = 10
-_COLLECT = (700, 10, 10)
-"""Python's own thresholds, whatever the command line set for its short life."""
 
 
 class Gateway:
@@ -40,12 +38,14 @@ class Gateway:
         url: str = "",
         shared_port: int = 0,
         drain: int = _DRAIN,
+        joint: bool = False,
     ) -> None:
         """`log`: a Delta table for served predictions, or empty. `port` 0: any free one.
 
         `url`: where others reach this replica, if not by `host` and port (`{port}` in it).
         `shared_port`: listen there too, together with other processes that share it.
         `drain`: seconds for requests in flight when it is asked to end.
+        `joint`: requests that wait may be asked of a release in one call.
         Raises `Unreachable` where the port is taken.
         """
         own = listening(host, port)
@@ -57,6 +57,7 @@ class Gateway:
         self._world, self._name = world, name
         self._server: uvicorn.Server | None = None
         self._drain = drain
+        self._joint = joint
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -74,7 +75,7 @@ class Gateway:
         write = to_delta(self._log_table) if self._log_table else None
         log = PredictionsLog(write, metrics.log_rows) if write else None
         verifying = Verifying(self._world)
-        app = App(replica, Answering(cache, log, self._name), metrics, verifying)
+        app = App(replica, Answering(cache, log, self._name, self._joint), metrics, verifying)
         config = uvicorn.Config(
             app.starlette,
             access_log=False,
@@ -125,9 +126,7 @@ def serve(
     # Requests are answered side by side: threads within each (OpenMP, BLAS) would only wait
     # for one another, which halves the throughput. Who serves large batches says otherwise.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # What is loaded by now stays: the collector need never look at it, only at what requests make.
-    gc.freeze()
-    gc.set_threshold(*_COLLECT)
+    garbage.begin()
     # Pinned contents are imported, also late: no bytecode must change them.
     sys.dont_write_bytecode = True
     if threading.current_thread() is threading.main_thread():
@@ -142,6 +141,7 @@ def serve(
         name=replica_name,
         url=url,
         shared_port=shared_port,
+        joint=part.independent_rows,
     )
     if until_closed is not None:
         threading.Thread(

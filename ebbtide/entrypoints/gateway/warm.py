@@ -10,6 +10,7 @@ from ebbtide.adapters.loading.release import LoadedRelease
 from ebbtide.core.errors import Unreachable
 from ebbtide.core.journal import Route
 from ebbtide.core.tenure import Tenure
+from ebbtide.entrypoints.gateway import garbage
 from ebbtide.entrypoints.gateway.columns import Columns
 from ebbtide.entrypoints.gateway.workers import Workers
 
@@ -100,6 +101,7 @@ class WarmSet:
         self._wake = threading.Event()
         self._changing = threading.Lock()
         self._closing = False
+        self._let_some_go = False
         self._thread = threading.Thread(target=self._run, name="warm-set", daemon=True)
         self.held = Held()
 
@@ -136,6 +138,7 @@ class WarmSet:
             )
         for one in old.warm.keys() - stay:
             old.warm[one].workers.close()
+            self._let_some_go = True
         self._changed()
 
     def _run(self) -> None:
@@ -158,6 +161,8 @@ class WarmSet:
     def _take(self, release: str) -> None:
         try:
             warm = Warm.of(self._loaded(release))
+            self._let_some_go, let_go = False, self._let_some_go
+            garbage.settle(let_go=let_go)
         except (Exception, SystemExit) as fault:  # noqa: BLE001 - it must not end what serves
             self._failed(release, fault)
         else:
