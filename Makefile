@@ -15,11 +15,11 @@ demo: env ## Play a bad release and its rollback; INCIDENT=poisoned-data: anothe
 	@$(BIN)/ebbtide demo $(if $(INCIDENT),--incident $(INCIDENT))
 
 test: env ## Run every test
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
 coverage: env ## Run every test and report what they cover: half as long again
 	$(BIN)/coverage erase
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 crash: env ## Kill a process at every point of every level, and print how all ended (hours; ARGS="--every 10": a tenth)
 	$(BIN)/python -m tests.crash $(ARGS)

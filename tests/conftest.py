@@ -47,13 +47,6 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
-def pytest_xdist_auto_num_workers() -> int | None:
-    """One more than there are cores: a third of the time, a worker waits for another process."""
-    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
-        return None
-    return len(os.sched_getaffinity(0)) + 1
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file is not torn apart: its tests keep their order."""
     here = Path(__file__).parent
