@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import write_deltalake
 
-from tests.integration.registry_store import Store, on_sqlite
+from tests.integration.registry_store import Store, on_sqlite, until_settled
 
 PIPELINE = """
 stages:
@@ -96,4 +96,5 @@ def whole(folder: Path) -> Store:
     store = on_sqlite(folder)
     store.client.create_registered_model("demand")
     store.client.register_prompt("greeting", "Hello {{name}}")
+    until_settled()
     return store

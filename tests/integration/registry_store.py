@@ -5,6 +5,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import warnings
@@ -85,6 +86,13 @@ class Store:
                 version,
             )
         )
+
+
+def until_settled() -> None:
+    """Wait for what MLflow still writes in threads of its own, after a prompt was registered."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("link_prompt"):
+            thread.join()
 
 
 @contextmanager
