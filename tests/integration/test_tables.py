@@ -349,6 +349,14 @@ def test_a_name_or_a_folder_without_a_table_is_unknown(tmp_path: Path, tables: T
             Tables({"t": thing}, lambda path: tmp_path / path).pin("t")
 
 
+def test_a_version_is_not_looked_for_where_there_is_no_table(tmp_path: Path) -> None:
+    thing = DataThing(path="nowhere", role="training")
+    layer, newest = Tables({"t": thing}, lambda path: tmp_path / path), str(2**63 - 1)
+    with pytest.raises(Unknown, match="nowhere"):
+        layer.pin("t", newest)
+    assert layer.problems(Pin("t", "0" * 64, {"version": newest}))
+
+
 def test_a_store_that_is_away_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:1",

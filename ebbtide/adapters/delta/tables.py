@@ -257,7 +257,7 @@ class Tables:
             return Pin(name, fingerprint(table), at)
 
     def _version(self, name: str, ask: str) -> "DeltaTable":
-        if is_version(ask) and log_mark(self._location(name)):
+        if is_version(ask) and "://" not in self._location(name):
             try:
                 return self._as_of(name, int(ask))
             except Unknown:
@@ -282,10 +282,11 @@ class Tables:
         A version never changes, and preflight looks at the same one several times: it
         is opened again only where a file of the log has come, gone or changed since.
         """
-        mark = log_mark(self._location(name))
-        if mark and version > (newest := newest_in(mark)):
-            # delta-rs looks for every version in between, one by one.
-            raise Unknown(f"Table `{name}` has no version {version}: its newest is {newest}.")
+        location = self._location(name)
+        mark = log_mark(location)
+        if "://" not in location and version > newest_in(mark):
+            # delta-rs looks for every version up to it, one by one, also where there is no table.
+            raise Unknown(f"Table `{name}` has no version {version}.")
         known = self._opened.get(name)
         if mark and known is not None and (known.version, known.mark) == (version, mark):
             return known.table
