@@ -1,16 +1,18 @@
 """Systems for tests: one in memory, and the reference system on real stores."""
 
+import gc
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ebbtide.core.journal import Journal
 from ebbtide.core.planner import Order
 from ebbtide.core.ports import World
 from ebbtide.core.recording import record, resolve
@@ -32,7 +34,6 @@ _LONGEST = (
     "integration/test_models.py",
     "integration/test_gateway_workers.py",
     "integration/test_gateway.py",
-    "integration/test_reference_workspace.py",
     "crash/",
     "acceptance/",
     "contract/",
@@ -42,7 +43,11 @@ _LONGEST = (
 
 
 def pytest_configure() -> None:
-    """Have pytest put `tmp_path` and its like into memory."""
+    """Have pytest put `tmp_path` and its like into memory, and Python look for garbage rarely.
+
+    The libraries are a million objects: to look through them again and again is a tenth of a run.
+    """
+    gc.set_threshold(20_000, 20, 50)
     if memory := folder_in_memory():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
@@ -114,11 +119,17 @@ def fakes(promoted_journal: Path, tmp_path: Path) -> Fakes:
 
 
 def fakes_in(
-    folder: Path, promoted_journal: Path, prepare: Callable[[FakeWorld], None] = lambda _: None
+    folder: Path,
+    promoted_journal: Path,
+    prepare: Callable[[FakeWorld], None] = lambda _: None,
+    journal: Journal | None = None,
 ) -> Fakes:
-    """A system in memory of its own, as the promotions left it; `prepare` as they had it."""
+    """A system in memory of its own, as the promotions left it; `prepare` as they had it.
+
+    `journal`: one that was open in that folder, and is to be used again.
+    """
     shutil.copy(promoted_journal, folder)
-    world = fake_world(folder)
+    world = fake_world(folder, journal=journal)
     prepare(world)
     good, bad = _releases(world)
     for layer, adapter in world.layers.items():
@@ -127,6 +138,31 @@ def fakes_in(
     assert route
     world.cache.start_epoch(route.token)
     return Fakes(world, good, bad)
+
+
+@contextmanager
+def one_after_another(
+    folder: Path, promoted_journal: Path, prepare: Callable[[FakeWorld], None] = lambda _: None
+) -> Iterator[Callable[[], Fakes]]:
+    """Systems of their own, as many as are asked for; each takes the place of the one before.
+
+    Their journals share a database engine: a new one would compile all its statements anew.
+    """
+    used: Journal | None = None
+
+    def make() -> Fakes:
+        nonlocal used
+        if used is not None:
+            used.close()
+            for file in folder.glob(f"{promoted_journal.name}*"):
+                file.unlink()
+        made = fakes_in(folder, promoted_journal, prepare, used)
+        used = made.world.journal
+        return made
+
+    yield make
+    if used is not None:
+        used.close()
 
 
 def _recorded(world: FakeWorld) -> Fakes:

@@ -3,6 +3,7 @@
 Only the registry's database knows where it lies; a copy is told its new place.
 """
 
+import json
 import shutil
 import sqlite3
 import threading
@@ -36,7 +37,9 @@ from tests.integration.registry_store import fluent
 from tests.measuring import others_unmeasured
 from tests.once import made_once
 
+_CHECKOUT = Path(__file__).parents[1]
 _PROMOTED = "aside/promoted/journal.db"
+_WITNESSED = "aside/witnessed.json"
 _PLACES = (
     ("experiments", "artifact_location"),
     ("logged_models", "artifact_location"),
@@ -68,6 +71,12 @@ class Built:
     def promoted(self) -> Path:
         """The journal of a production in which v3 serves, as the workspace shows it."""
         return self.workspace.folder / _PROMOTED
+
+    @property
+    def witnessed(self) -> Mapping[str, list[str]]:
+        """What the build `said`, and the files of the checkout that it `touched`."""
+        told: Mapping[str, list[str]] = json.loads((self.workspace.folder / _WITNESSED).read_text())
+        return told
 
     def copy(self, folder: Path) -> "Built":
         """All of it at another place, to be changed there."""
@@ -167,7 +176,9 @@ def built_once(shared: Path) -> Built:
 
 def build(folder: Path) -> Built:
     """Build the versions, record them, v1 on the first zones, and promote each in turn."""
-    workspace = workspaces.create(folder, progress=lambda _line: None)
+    said: list[str] = []
+    before = _looks_of_the_checkout()
+    workspace = workspaces.create(folder, progress=said.append)
     world = world_of(find_system(SYSTEM, workspace.system_file.parent))
     for name, make in (
         ("v1", workspace.build_v1),
@@ -186,6 +197,8 @@ def build(folder: Path) -> Built:
         system.start_gateway()
         for name in made.recorded:
             system.promote(name)
+    touched = sorted(before ^ _looks_of_the_checkout())
+    (folder / _WITNESSED).write_text(json.dumps({"said": said, "touched": touched}))
     return made
 
 
@@ -221,6 +234,15 @@ def running(
         system.stop_gateway()
         world.serving.close()
         world.journal.close()
+
+
+def _looks_of_the_checkout() -> set[str]:
+    """Files of the reference system in the checkout, and whatever DVC or MLflow would leave."""
+    made = {str(path) for path in _CHECKOUT.glob("*") if path.name in {"mlruns", ".dvc"}}
+    kept = (
+        path for path in (_CHECKOUT / "reference").rglob("*") if "__pycache__" not in path.parts
+    )
+    return made | {f"{path} {path.stat().st_size}" for path in kept if path.is_file()}
 
 
 def _record(workspace: Workspace, world: World, version: Version) -> None:

@@ -348,11 +348,13 @@ def fake_world(
     layers: Sequence[str] = LAYERS,
     policy: Policy | None = None,
     own_gates: Mapping[Phase, Mapping[str, Gate]] | None = None,
+    journal: Journal | None = None,
 ) -> FakeWorld:
-    """A whole system in memory, its journal in SQLite below `folder`."""
-    from ebbtide.adapters.journal import open_journal
+    """A whole system in memory, its journal in SQLite below `folder`, or one that is open."""
+    if journal is None:
+        from ebbtide.adapters.journal import open_journal
 
-    journal = open_journal(f"sqlite:///{folder / 'journal.db'}")
+        journal = open_journal(f"sqlite:///{folder / 'journal.db'}")
     at: Mapping[str, Callable[[str], Mapping[str, str]]] = {
         "data": lambda _version: {"role": "reference"},
         "features": lambda version: {

@@ -17,7 +17,7 @@ from ebbtide.testing import Deaths, Died, broken, dying
 from flows import levels
 from flows.order import carry_out
 from flows.unfinished import finish
-from tests.conftest import Fakes, fakes_in
+from tests.conftest import Fakes, one_after_another
 
 ENDS = {SagaState.COMPLETED, SagaState.TAKEN_BACK, SagaState.REFUSED}
 
@@ -30,18 +30,8 @@ def deaths() -> Iterator[Deaths]:
 
 @pytest.fixture
 def fresh(tmp_path: Path, promoted_journal: Path) -> Iterator[Callable[[], Fakes]]:
-    """Systems of their own, as many as are asked for."""
-    made: list[Fakes] = []
-
-    def make() -> Fakes:
-        folder = tmp_path / str(len(made))
-        folder.mkdir()
-        made.append(fakes_in(folder, promoted_journal))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.world.journal.close()
+    with one_after_another(tmp_path, promoted_journal) as make:
+        yield make
 
 
 @pytest.mark.parametrize(
@@ -56,6 +46,9 @@ def test_it_ends_at_the_source_or_the_target_wherever_it_dies(
     fresh: Callable[[], Fakes], deaths: Deaths, level: Level, failing: bool
 ) -> None:
     points = _points(fresh(), deaths, level, failing)
+    if failing:
+        # Until the proof fails, it is the same saga as the one that does not.
+        points = points[_first_of_the_undoing(points) - 2 :]
     assert len(points) > 30
     for point in points:
         system = fresh()
@@ -160,6 +153,10 @@ def _points(system: Fakes, deaths: Deaths, level: Level, failing: bool) -> list[
     wanted = [point for point in dict.fromkeys(deaths.passed) if _can_be_left(rows, level, point)]
     deaths.passed.clear()
     return wanted
+
+
+def _first_of_the_undoing(points: list[str]) -> int:
+    return next(n for n, point in enumerate(points) if "/undo/" in point)
 
 
 def _can_be_left(rows: dict[str, Step], level: Level, point: str) -> bool:

@@ -15,7 +15,7 @@ from ebbtide.testing import Died, FakeLayer, FakeWorld, broken, dying
 from flows.order import carry_out
 from flows.refreshing import Refreshed, refresh
 from flows.unfinished import finish
-from tests.conftest import Fakes, fakes_in, promoted_in
+from tests.conftest import Fakes, one_after_another, promoted_in
 
 TODAY = "3"
 
@@ -29,18 +29,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fresh(tmp_path: Path, trained: Path) -> Iterator[Callable[[], Fakes]]:
     """Systems of their own, as many as are asked for, whose table has grown."""
-    made: list[Fakes] = []
+    with one_after_another(tmp_path, trained, _of_training_data) as make:
 
-    def make() -> Fakes:
-        folder = tmp_path / str(len(made))
-        folder.mkdir()
-        made.append(fakes_in(folder, trained, _of_training_data))
-        _data(made[-1].world).newest = TODAY
-        return made[-1]
+        def grown() -> Fakes:
+            made = make()
+            _data(made.world).newest = TODAY
+            return made
 
-    yield make
-    for each in made:
-        each.world.journal.close()
+        yield grown
 
 
 def test_what_dies_in_a_refresh_is_finished_and_ordered_again(fresh: Callable[[], Fakes]) -> None:

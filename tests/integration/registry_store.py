@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.measuring import others_unmeasured
+from tests.measuring import unmeasured
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -131,8 +131,16 @@ def over_http(folder: Path) -> Iterator[tuple[Store, "subprocess.Popen[bytes]"]]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
                "--workers", "1", "--backend-store-uri", f"sqlite:///{database}",
                "--artifacts-destination", str(folder / "kept")]  # fmt: skip
-    with (folder / "server.log").open("wb") as log, others_unmeasured():
-        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    # It would start processes for jobs that nobody gives it.
+    without_jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            command,
+            env=unmeasured(os.environ) | without_jobs,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         _wait(uri, server, folder / "server.log")
         yield Store(uri, database, folder), server

@@ -339,7 +339,7 @@ def test_a_cluster_that_does_not_arrive_fails_the_move(
     forge: Forge, cluster: Cluster, changes: dict[str, Any], says: str
 ) -> None:
     cluster.stuck = "0"
-    layer = forge.gitops(health=cluster.health(**changes))
+    layer = forge.gitops(health=cluster.health(within=0.5, **changes))
     one = pinned(layer, "1")
     with pytest.raises(GateNotPassed, match=says) as caught:
         layer.move("cluster", one, only_from=(layer.live("cluster"),), note="s")

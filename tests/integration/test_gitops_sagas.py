@@ -99,7 +99,7 @@ def test_the_model_alone_goes_back_and_the_manifests_name_it(
 def test_a_cluster_that_does_not_arrive_is_taken_back(
     serve: Callable[..., Served], forge: Forge, cluster: Cluster
 ) -> None:
-    system = serve(health=cluster.health())
+    system = serve(health=cluster.health(within=1.0))
     first, second = system.release("1"), system.release("2")
     assert system.order(Level.PROMOTION, to=first).state is SagaState.COMPLETED
     history = forge.log()
@@ -114,7 +114,7 @@ def test_a_cluster_that_does_not_arrive_is_taken_back(
 def test_a_cluster_that_does_not_come_back_needs_a_human(
     serve: Callable[..., Served], cluster: Cluster
 ) -> None:
-    system = serve(health=cluster.health())
+    system = serve(health=cluster.health(within=1.0))
     assert system.order(Level.PROMOTION, to=system.release("1")).state is SagaState.COMPLETED
     cluster.stuck = "wrong"
     saga = system.order(Level.PROMOTION, to=system.release("2"))

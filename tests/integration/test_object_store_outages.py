@@ -47,6 +47,13 @@ from tests.leased_tables import KEPT, infos, prices, promote, rows
 # ruff: noqa: F811 - pytest's way to ask for a fixture
 
 
+@pytest.fixture(autouse=True)
+def soon_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As often as ever, but not after ever longer pauses."""
+    monkeypatch.setitem(versions._REMOTE, "backoff_config.init_backoff", "5ms")
+    monkeypatch.setitem(versions._REMOTE, "backoff_config.max_backoff", "20ms")
+
+
 def go_back(tables: LeasedTables, to: Pin) -> None:
     tables.move("rides", to, only_from=[live(tables)], note=SAGA)
 

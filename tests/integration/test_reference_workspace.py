@@ -21,9 +21,7 @@ from ebbtide.core.errors import Refused
 from reference.ride_pricing.answers import Answers, answers, load
 from reference.ride_pricing.commands import environment
 from reference.ride_pricing.workspace import Workspace, create, reopen
-from tests.measuring import others_unmeasured
-
-CHECKOUT = Path(__file__).parents[2]
+from tests.ride_pricing import Built
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -32,28 +30,14 @@ def git(folder: Path, *arguments: str) -> str:
     ).stdout.strip()
 
 
-def looks_of_the_checkout() -> set[str]:
-    """Files of the reference system in the checkout, and whatever DVC or MLflow would leave."""
-    made = {str(path) for path in CHECKOUT.glob("*") if path.name in {"mlruns", ".dvc"}}
-    kept = (path for path in (CHECKOUT / "reference").rglob("*") if "__pycache__" not in path.parts)
-    return made | {f"{path} {path.stat().st_size}" for path in kept if path.is_file()}
+@pytest.fixture(scope="module")
+def built(built_once_for_all: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return built_once_for_all.copy(tmp_path_factory.mktemp("ride") / "workspace")
 
 
 @pytest.fixture(scope="module")
-def before() -> set[str]:
-    return looks_of_the_checkout()
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, before: set[str]) -> Workspace:
-    said: list[str] = []
-    made = create(tmp_path_factory.mktemp("ride") / "workspace", seed=7, progress=said.append)
-    with others_unmeasured():
-        made.build_v1()
-        made.build_v2()
-        made.build_v3_bad()
-    assert [line for line in said if line.startswith("v3")] == ["v3: features", "v3: train"]
-    return made
+def workspace(built: Built) -> Workspace:
+    return built.workspace
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +98,8 @@ def test_each_model_says_what_it_was_trained_on(workspace: Workspace) -> None:
 
 def test_each_version_is_an_ordinary_commit_with_its_lock(workspace: Workspace) -> None:
     versions = list(workspace.versions.values())
-    assert git(workspace.folder, "status", "--porcelain") == ""
+    assert git(workspace.folder, "status", "--porcelain", "--", ".", ":!configs/promoted") == ""
+    assert yaml.safe_load((workspace.folder / "config/pricing.yaml").read_text())["cap"] == 2.8
     log = git(workspace.folder, "log", "--format=%H", "-3").splitlines()
     assert log == [version.commit for version in reversed(versions)]
     locks = {git(workspace.folder, "show", f"{each.commit}:dvc.lock") for each in versions}
@@ -181,7 +166,8 @@ def test_the_extract_reads_the_pinned_version_of_a_table_that_has_grown(
     assert len(pd.read_parquet(again / "data/rides.parquet")) == workspace.city.rides().num_rows
 
 
-def test_the_system_file_is_a_sound_one(workspace: Workspace) -> None:
+def test_the_system_file_is_a_sound_one(tmp_path: Path) -> None:
+    workspace = create(tmp_path / "workspace", progress=lambda _line: None)
     system = read_system_file(workspace.system_file)
     assert system.at("") == workspace.folder
     assert system.url(system.mlflow.tracking_uri) == workspace.tracking_uri  # type: ignore[union-attr]  # it has one
@@ -191,7 +177,6 @@ def test_the_system_file_is_a_sound_one(workspace: Workspace) -> None:
     assert len(json_lines(system.at(system.golden.questions))) == 500
     for table in system.layers.data.values():
         assert DeltaTable(system.at(table.path)).version() == 0
-    assert yaml.safe_load((workspace.folder / "config/pricing.yaml").read_text())["cap"] == 2.8
 
 
 def test_a_workspace_can_be_reopened(workspace: Workspace) -> None:
@@ -200,9 +185,14 @@ def test_a_workspace_can_be_reopened(workspace: Workspace) -> None:
     assert again.city == workspace.city
 
 
-def test_the_checkout_is_untouched(workspace: Workspace, before: set[str]) -> None:
-    assert list(workspace.versions) == ["v1", "v2", "v3"]
-    assert looks_of_the_checkout() == before
+def test_only_the_stages_that_a_version_changed_run(built: Built) -> None:
+    said = built.witnessed["said"]
+    assert [line for line in said if line.startswith("v3")] == ["v3: features", "v3: train"]
+
+
+def test_the_checkout_is_untouched(built: Built) -> None:
+    assert list(built.workspace.versions) == ["v1", "v2", "v3"]
+    assert built.witnessed["touched"] == []
 
 
 def test_no_workspace_in_a_folder_that_holds_something(tmp_path: Path) -> None:
