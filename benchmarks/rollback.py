@@ -160,7 +160,7 @@ def judged(served: Sequence[Served]) -> Load:
         per_second=ratio(len(served), spent),
         failed=counts[Verdict.FAILED],
         mixed=counts[Verdict.MIXED],
-        cached=sum(each.cache == "hit" for each in served),
+        cached=sum(each.cache in ("hit", "ahead") for each in served),
         seconds=[each.seconds for each in served],
         why=bad[0].why if bad else "",
     )

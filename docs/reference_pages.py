@@ -45,7 +45,7 @@ Each replica of `ebbtide serve` answers `GET /metrics` in Prometheus' text forma
 """
 _LABELS = """
 `release` is the full id, and empty where nothing was served. `outcome` of a cache request is `hit`,
-`miss` or `off`.
+`ahead` (answered by the release itself before its epoch began), `miss` or `off`.
 """
 _PREFECT = """
 # Prefect deployments

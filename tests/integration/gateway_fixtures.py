@@ -90,6 +90,7 @@ def running(
     world: World | None = None,
     drain: int = 1,
     joint: bool = False,
+    ttl: float = 600.0,
 ) -> Iterator[Running]:
     gateway = Gateway(
         world or marked.world,
@@ -100,6 +101,7 @@ def running(
         name="here",
         drain=drain,
         joint=joint,
+        ttl=ttl,
     )
     thread = threading.Thread(target=gateway.run)
     thread.start()

@@ -9,6 +9,7 @@ import pytest
 
 from ebbtide.core.ports import World
 from ebbtide.entrypoints.gateway import server
+from ebbtide.entrypoints.gateway.rehearsal import Rehearsal
 from ebbtide.entrypoints.gateway.replica import ServingReplica
 from tests.integration.gateway_fixtures import Running, running
 from tests.integration.serving_world import MLFLOW_WARNS, Marked
@@ -22,8 +23,8 @@ def replicas(monkeypatch: pytest.MonkeyPatch) -> list[ServingReplica]:
     made: list[ServingReplica] = []
 
     class Seen(ServingReplica):
-        def __init__(self, world: World, handler: str, name: str) -> None:
-            super().__init__(world, handler, name)
+        def __init__(self, world: World, handler: str, name: str, rehearsal: Rehearsal) -> None:
+            super().__init__(world, handler, name, rehearsal)
             made.append(self)
 
     monkeypatch.setattr(server, "ServingReplica", Seen)

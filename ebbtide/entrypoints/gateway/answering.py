@@ -11,9 +11,10 @@ from typing import Any
 from ebbtide.adapters.loading.release import BadAnswer, BadQuestion, LoadedRelease
 from ebbtide.entrypoints.gateway import joint, protocol
 from ebbtide.entrypoints.gateway.cache_guard import GuardedCache
+from ebbtide.entrypoints.gateway.live import Live
 from ebbtide.entrypoints.gateway.predictions_log import PredictionsLog, Served
 from ebbtide.entrypoints.gateway.protocol import Refusal
-from ebbtide.entrypoints.gateway.replica import Live
+from ebbtide.entrypoints.gateway.recurring import Question, Recurring
 from ebbtide.entrypoints.gateway.warm import Warm
 
 _log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 class Reply:
     body: bytes
     cache: str
-    """`hit`, `miss` or `off`."""
+    """`hit`, `ahead` (made for this epoch before it began), `miss` or `off`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Answering:
     cache: GuardedCache
     log: PredictionsLog | None
     replica: str
+    recurring: Recurring
     together: bool = False
     """Whether requests may be asked together: the serving code answers each row by itself."""
 
@@ -50,13 +52,24 @@ class Answering:
         started = time.perf_counter()
         kind = protocol.media_type(content_type)
         key = "" if fresh else _key(kind, body)
-        found = self.cache.get(live.token, key) if key else None
+        found, whence = self._found(live, key)
         made = found or (yield from ask(live.warm, kind, body))
-        if key and not found:
+        if found:
+            self.recurring.note(Question(key, kind, body))
+        if key and found is None:
             self.cache.put(live.token, key, made)
-        cached = "hit" if found else "off" if fresh or not self.cache.up else "miss"
-        self._keep(live, body, made, time.perf_counter() - started, cached == "hit")
-        return Reply(made, cached)
+        self._keep(live, body, made, time.perf_counter() - started, found is not None)
+        return Reply(made, whence)
+
+    def _found(self, live: Live, key: str) -> tuple[bytes | None, str]:
+        """What need not be asked, and whence; an empty key goes past the cache."""
+        if not key:
+            return None, "off"
+        if made := live.made_ahead(key):
+            return made, "ahead"
+        if cached := self.cache.get(live.token, key):
+            return cached, "hit"
+        return None, "miss" if self.cache.up else "off"
 
     def _keep(self, live: Live, body: bytes, made: bytes, seconds: float, cached: bool) -> None:
         if self.log is not None:

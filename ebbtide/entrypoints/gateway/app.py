@@ -15,9 +15,10 @@ from starlette.routing import Route as Path
 from ebbtide.entrypoints.gateway import joint, protocol
 from ebbtide.entrypoints.gateway import metrics as figures
 from ebbtide.entrypoints.gateway.answering import Answering, Reply, aside
+from ebbtide.entrypoints.gateway.live import Live
 from ebbtide.entrypoints.gateway.metrics import Metrics
 from ebbtide.entrypoints.gateway.protocol import JSON, Refusal
-from ebbtide.entrypoints.gateway.replica import Live, ServingReplica
+from ebbtide.entrypoints.gateway.replica import ServingReplica
 from ebbtide.entrypoints.gateway.verifying import Verifying
 from ebbtide.entrypoints.gateway.warm import Warm, header
 from ebbtide.entrypoints.gateway.workers import Closed

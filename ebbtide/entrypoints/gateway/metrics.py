@@ -22,7 +22,7 @@ class OfRelease:
     requests: Any
     seconds: Any
     cache: Any
-    """By outcome: `hit`, `miss`, `off`."""
+    """By outcome: `hit`, `ahead`, `miss`, `off`."""
 
 
 class Metrics:
@@ -61,7 +61,7 @@ class Metrics:
                 self._seconds.labels(**self._common, release=release),
                 {
                     outcome: self._cache.labels(**self._common, release=release, outcome=outcome)
-                    for outcome in ("hit", "miss", "off")
+                    for outcome in ("hit", "ahead", "miss", "off")
                 },
             )
             self._releases[release] = found

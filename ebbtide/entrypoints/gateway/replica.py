@@ -5,13 +5,14 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ebbtide.adapters.loading.release import LoadedRelease, load
 from ebbtide.core.errors import EbbtideError, Unreachable
 from ebbtide.core.journal import Replica, Route
 from ebbtide.core.ports import World
+from ebbtide.entrypoints.gateway.live import Live
+from ebbtide.entrypoints.gateway.rehearsal import Rehearsal
 from ebbtide.entrypoints.gateway.warm import Warm, WarmSet, wanted
 
 _log = logging.getLogger(__name__)
@@ -27,19 +28,6 @@ _RECENT = 50
 """Newest tenures among which the releases to hold warm are looked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
-    """What a request is answered from: read once, and nothing else beside it."""
-
-    warm: Warm
-    epoch: int
-    token: str
-
-    @property
-    def release(self) -> str:
-        return self.warm.loaded.release_id
-
-
 class ServingReplica:
     """Swaps `live` when the route has moved and the release is warm; never before.
 
@@ -47,7 +35,7 @@ class ServingReplica:
     with what it has and says so.
     """
 
-    def __init__(self, world: World, handler: str, name: str) -> None:
+    def __init__(self, world: World, handler: str, name: str, rehearsal: Rehearsal) -> None:
         self.name = name
         self.token = secrets.token_hex(16)
         """Reported to the journal: who knows it may order rollbacks too."""
@@ -68,16 +56,19 @@ class ServingReplica:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="route", daemon=True)
         self._warm = WarmSet(self._load, self._changed.set, world.policy.warm_within)
+        self._rehearsal = rehearsal
 
     def start(self, url: str) -> None:
         """Begin to follow the route. `url` is where others reach this replica."""
         self._url = url
         self._warm.start()
+        self._rehearsal.start(self._changed.set)
         self._thread.start()
 
     def close(self) -> None:
         """Follow the route no longer, and let the journal forget this replica."""
         self._closing.set()
+        self._rehearsal.close()
         self._warm.close()
         self._thread.join(2.0)
         if self._url:
@@ -147,6 +138,7 @@ class ServingReplica:
         self._route, self._why = route, "the system has no route yet"
         beat = time.monotonic() - self._reported_at >= _HEARTBEAT
         swapped = self._swap(route)
+        self._rehearse(route)
         if swapped or beat or self._changed.is_set():
             # Cleared first: what changes during the report is reported the next time.
             self._changed.clear()
@@ -168,9 +160,16 @@ class ServingReplica:
         warm = self.warm(route.release)
         if warm is None:
             return False
-        self.live = Live(warm, route.epoch, route.token)
+        ahead = self._rehearsal.answers(route.release)
+        self.live = Live(warm, route.epoch, route.token, ahead)
         _log.info("serving release %s in epoch %d", route.release[:12], route.epoch)
         return True
+
+    def _rehearse(self, route: Route | None) -> None:
+        """Have what is held warm and does not serve be asked what is asked of what does."""
+        serves = self.live.release if self.live else ""
+        aside = {one: warm for one, warm in self._warm.held.warm.items() if one != serves}
+        self._rehearsal.follow(aside, route.candidate if route else "")
 
     def _refuse_older(self, route: Route) -> None:
         """Epochs only grow: the journal has lost some, and nobody may guess what it would say."""
@@ -199,7 +198,7 @@ class ServingReplica:
                 url=self._url,
                 release=live.release if live else "",
                 epoch=live.epoch if live else cleared,
-                loaded=tuple(held.warm),
+                loaded=tuple(one for one in held.warm if one != self._rehearsal.awaited),
                 refused=held.refused,
                 age=0.0,
                 token=self.token,

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _DRAIN = 10
+_TURN = 0.0005
+"""Seconds for which one thread may keep the others waiting. By Python's own 5 ms, a request that
+needs a few turns would wait for a large one, or for a proof, again and again."""
 
 
 class Gateway:
@@ -39,6 +42,7 @@ class Gateway:
         shared_port: int = 0,
         drain: int = _DRAIN,
         joint: bool = False,
+        ttl: float = 600.0,
     ) -> None:
         """`log`: a Delta table for served predictions, or empty. `port` 0: any free one.
 
@@ -46,6 +50,7 @@ class Gateway:
         `shared_port`: listen there too, together with other processes that share it.
         `drain`: seconds for requests in flight when it is asked to end.
         `joint`: requests that wait may be asked of a release in one call.
+        `ttl`: seconds for which an answer may be given again.
         Raises `Unreachable` where the port is taken.
         """
         own = listening(host, port)
@@ -57,7 +62,7 @@ class Gateway:
         self._world, self._name = world, name
         self._server: uvicorn.Server | None = None
         self._drain = drain
-        self._joint = joint
+        self._joint, self._ttl = joint, ttl
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -67,15 +72,20 @@ class Gateway:
         from ebbtide.entrypoints.gateway.answering import Answering
         from ebbtide.entrypoints.gateway.app import App
         from ebbtide.entrypoints.gateway.metrics import Metrics
+        from ebbtide.entrypoints.gateway.recurring import Recurring
+        from ebbtide.entrypoints.gateway.rehearsal import Rehearsal
         from ebbtide.entrypoints.gateway.verifying import Verifying
 
         metrics = Metrics(self._world.system, self._name)
-        replica = ServingReplica(self._world, self._handler, self._name)
+        recurring = Recurring()
+        rehearsal = Rehearsal(recurring, together=self._joint, ttl=self._ttl)
+        replica = ServingReplica(self._world, self._handler, self._name, rehearsal)
         cache = GuardedCache(self._world.cache, metrics.cache_failed)
         write = to_delta(self._log_table) if self._log_table else None
         log = PredictionsLog(write, metrics.log_rows) if write else None
         verifying = Verifying(self._world)
-        app = App(replica, Answering(cache, log, self._name, self._joint), metrics, verifying)
+        answering = Answering(cache, log, self._name, recurring, self._joint)
+        app = App(replica, answering, metrics, verifying)
         config = uvicorn.Config(
             app.starlette,
             access_log=False,
@@ -127,6 +137,7 @@ def serve(
     # for one another, which halves the throughput. Who serves large batches says otherwise.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     garbage.begin()
+    sys.setswitchinterval(_TURN)
     # Pinned contents are imported, also late: no bytecode must change them.
     sys.dont_write_bytecode = True
     if threading.current_thread() is threading.main_thread():
@@ -142,6 +153,7 @@ def serve(
         url=url,
         shared_port=shared_port,
         joint=part.independent_rows,
+        ttl=system_file.cache.ttl_seconds,
     )
     if until_closed is not None:
         threading.Thread(
