@@ -21,7 +21,7 @@ coverage: env ## Run every test and report what they cover: half as long again
 	$(BIN)/coverage erase
 	$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
-crash: env ## Kill a process at every point of every level, and print how all ended (hours; ARGS="--every 10": a tenth)
+crash: env ## Kill a process at every point of every level, and print how all ended (hours; ARGS="--part 1/10": a tenth)
 	$(BIN)/python -m tests.crash $(ARGS)
 
 lint: env ## Check style, types and who imports whom

@@ -1,6 +1,7 @@
 """`python -m tests.crash`: every point of every level, each a real death, and a table of the ends.
 
-Each point twice: killed there, and killed there with its recovery killed as well.
+Each point twice: killed there, and killed there with its recovery killed as well. All of
+it takes hours; `--part 1/10` to `--part 10/10` are together the same.
 """
 
 import argparse
@@ -25,7 +26,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ebbtide-crash-") as folder:
         built = built_once(Path(folder) / "shared").copy(Path(folder) / "workspace")
         with produced(built, Path(folder), options.journal) as made:
-            for case in _cases(made, options.journey, options.every):
+            for case in _cases(made, options.journey, options.part):
                 outcome = kill(made, case)
                 tally.add(case, outcome)
                 print(f"{monotonic() - began:6.0f} s  {case}: {outcome.state}", flush=True)
@@ -35,22 +36,22 @@ def main() -> int:
     return 1 if tally.wrong else 0
 
 
-def _cases(made: Production, only: list[str], every: int) -> Iterator[Case]:
+def _cases(made: Production, only: list[str], part: slice) -> Iterator[Case]:
     for name, journey in made.journeys.items():
         if only and name not in only:
             continue
         made.begin(journey)
         points = made.points(made.order, journey)
         made.settled(journey)
-        for n, point in enumerate(points[::every]):
+        for n, point in [*enumerate(points)][part]:
             yield Case(journey, point)
-            yield Case(journey, point, f"#{1 + (n * every * 7) % 60}")
+            yield Case(journey, point, f"#{1 + (n * 7) % 60}")
         deepest = [point for point in points if point in _DEEPEST]
-        yield from _recoveries(made, journey, deepest, every)
+        yield from _recoveries(made, journey, deepest, part)
 
 
 def _recoveries(
-    made: Production, journey: Journey, deepest: list[str], every: int
+    made: Production, journey: Journey, deepest: list[str], part: slice
 ) -> Iterator[Case]:
     """A recovery that dies at its first point, at its second, and so on to its last."""
     for point in deepest:
@@ -59,15 +60,25 @@ def _recoveries(
         made.expire()
         passed = made.points(made.recover)
         made.settled(journey)
-        yield from (Case(journey, point, again) for again in passed[::every])
+        yield from (Case(journey, point, again) for again in passed[part])
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     parser.add_argument("--journal", default="", help="URL of an empty PostgreSQL database")
     parser.add_argument("--journey", action="append", default=[], help="only this one")
-    parser.add_argument("--every", type=int, default=1, help="only each n-th point")
+    parser.add_argument(
+        "--part", type=_part, default=slice(None), help="a part of it, such as 3/10"
+    )
     return parser.parse_args()
+
+
+def _part(text: str) -> slice:
+    """`3/10`: the third of every ten points, so that each part has some of each kind."""
+    number, _, of = text.partition("/")
+    if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a part such as 3/10")
+    return slice(int(number) - 1, None, int(of))
 
 
 if __name__ == "__main__":

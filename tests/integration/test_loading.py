@@ -21,6 +21,7 @@ from ebbtide.core.digests import tree_digest
 from ebbtide.core.errors import BadConfiguration, NotRestorable
 from ebbtide.core.ports import Layer
 from ebbtide.core.release import Pin, Release
+from tests.integration.gateway_fixtures import until
 from tests.integration.registry_store import on_sqlite
 from tests.integration.serving_world import (
     HANDLER,
@@ -294,9 +295,17 @@ def test_params_are_refused_where_code_answers(infra: Folders) -> None:
 
 
 def test_a_load_that_hangs_does_not_hold_up_another(infra: Folders) -> None:
-    waits = "import threading\ndef load(parts):\n    threading.Event().wait()\n"
+    hangs = infra.root.parent / "hangs"
+    waits = (
+        "import threading\n"
+        "from pathlib import Path\n"
+        "def load(parts):\n"
+        f"    Path({str(hangs)!r}).touch()\n"
+        "    threading.Event().wait()\n"
+    )
     release, layers = coded(infra, waits)
     threading.Thread(target=load, args=(release, layers, HANDLER), daemon=True).start()
+    until(hangs.exists, "it hangs")
     assert answering(infra, "[1, 2]").answer(ROWS) == [1, 2]
 
 
