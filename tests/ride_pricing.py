@@ -145,7 +145,14 @@ class Running:
         part = self.file.serving
         log = str(self.file.at(part.log))
         self.gateway = Gateway(
-            self.world, handler=part.handler, log=log, host="127.0.0.1", port=0, name=name, drain=2
+            self.world,
+            handler=part.handler,
+            log=log,
+            host="127.0.0.1",
+            port=0,
+            name=name,
+            drain=2,
+            joint=part.independent_rows,
         )
         self.url = self.gateway.url
         self._thread = threading.Thread(target=self.gateway.run, name=f"gateway {name}")
