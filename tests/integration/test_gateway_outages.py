@@ -1,6 +1,7 @@
 """The journal, the route, the cache and the log may be away from a gateway."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -77,11 +78,19 @@ def test_a_cleared_route_serves_nothing_and_says_so(marked: Marked, gateway: Run
         assert gateway.client.ask().status_code == 503
 
 
+@pytest.fixture
+def redis_cache(own_redis: OwnRedis) -> Iterator[RedisCache]:
+    """Its connections end with the test, and not whenever garbage is looked for."""
+    cache = RedisCache(own_redis.url, SYSTEM, 600.0)
+    yield cache
+    cache._opened.close()
+
+
 @pytest.mark.parametrize("away", ["dead", "hanging"])
 def test_a_cache_that_goes_away_fails_and_slows_no_request(
-    marked: Marked, own_redis: OwnRedis, away: str
+    marked: Marked, own_redis: OwnRedis, redis_cache: RedisCache, away: str
 ) -> None:
-    world = replace(marked.world, cache=RedisCache(own_redis.url, SYSTEM, 600.0))
+    world = replace(marked.world, cache=redis_cache)
     with running(marked, world=world) as gateway:
         gateway.serves(marked.switch(marked.release("v1")))
         assert [gateway.client.ask(1).headers["x-ebbtide-cache"] for _ in range(2)] == [

@@ -1,5 +1,7 @@
 """Which questions a gateway remembers, and that it forgets the oldest."""
 
+import pytest
+
 from ebbtide.entrypoints.gateway import recurring
 from ebbtide.entrypoints.gateway.recurring import Question, Recurring
 
@@ -34,3 +36,13 @@ def test_a_question_that_is_too_long_is_not_kept() -> None:
     found = Recurring()
     found.note(question("a", b"x" * (recurring._LONGEST + 1)))
     assert keys(found) == []
+
+
+def test_what_has_not_come_again_for_long_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Recurring()
+    found.note(question("a", b"x" * recurring._LONGEST))
+    monkeypatch.setattr(recurring, "_LATELY", -1.0)
+    assert keys(found) == []
+    monkeypatch.undo()
+    found.note(question("b"))
+    assert keys(found) == ["b"]

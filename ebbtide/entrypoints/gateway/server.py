@@ -133,16 +133,7 @@ def serve(
     """
     part = system_file.serving
     log = part.log if "://" in part.log or not part.log else str(system_file.at(part.log))
-    # Requests are answered side by side: threads within each (OpenMP, BLAS) would only wait
-    # for one another, which halves the throughput. Who serves large batches says otherwise.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    garbage.begin()
-    sys.setswitchinterval(_TURN)
-    # Pinned contents are imported, also late: no bytecode must change them.
-    sys.dont_write_bytecode = True
-    if threading.current_thread() is threading.main_thread():
-        # The server raises the signal again after its clean end: that is no death by it.
-        signal.signal(signal.SIGTERM, lambda *_: None)
+    _do_nothing_but_serve()
     gateway = Gateway(
         world,
         handler=part.handler,
@@ -161,6 +152,20 @@ def serve(
         ).start()
     _log.info("replica %s of %s at %s", replica_name, world.system, gateway.url)
     gateway.run()
+
+
+def _do_nothing_but_serve() -> None:
+    """Set this process up, from here to its end."""
+    # Requests are answered side by side: threads within each (OpenMP, BLAS) would only wait
+    # for one another, which halves the throughput. Who serves large batches says otherwise.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    garbage.begin()
+    sys.setswitchinterval(_TURN)
+    # Pinned contents are imported, also late: no bytecode must change them.
+    sys.dont_write_bytecode = True
+    if threading.current_thread() is threading.main_thread():
+        # The server raises the signal again after its clean end: that is no death by it.
+        signal.signal(signal.SIGTERM, lambda *_: None)
 
 
 def _stop_when_closed(gateway: Gateway, pipe: int) -> None:
